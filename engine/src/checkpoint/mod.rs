@@ -1,0 +1,119 @@
+//! A checkpoint: what the journal says moves into RocksDB, in one batch.
+//!
+//! 1. Everything in the batch is durable on the device before the batch is written (the caller flushed it), so
+//!    RocksDB never knows of a write that a crash could lose (I2).
+//! 2. The persisted bitmap holds exactly the blocks that persisted heads and dead entries map.
+//! 3. A displaced block is kept while a live snapshot *s* sees it, birth <= s < the epoch it was displaced in;
+//!    else it is freed, and only its own layer frees it: an entry not born after the layer's origin is the origin's.
+//! 4. What is freed may be allocated again only after this batch is durable (I5): the caller does so.
+
+mod edits;
+mod merge;
+mod reclaim;
+mod usage;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use reclaim::Reclaim;
+pub use usage::{layer_usage, snapshot_usage};
+
+use crate::catalog::{ObjectKey, SnapshotKey};
+use crate::error::Result;
+use crate::format::dead::PhysicalRun;
+use crate::map::overlay::Overlay;
+use crate::map::store::{CheckpointState, Family, MapStore};
+use crate::units::{Epoch, LayerId};
+
+/// What a checkpoint must know of a layer that was written to.
+#[derive(Clone, Debug, Default)]
+pub struct FrozenLayer {
+    /// Its origins, nearest first.
+    pub origins: Vec<(LayerId, Option<Epoch>)>,
+    /// Epochs of its live snapshots, oldest first.
+    pub live: Vec<Epoch>,
+    /// Epochs at which an interval begins, oldest first: its origin, its snapshots, and the newest it ever had.
+    /// Deleted ones count, so that an interval's records are never older than those of an earlier interval.
+    pub points: Vec<Epoch>,
+}
+
+impl FrozenLayer {
+    /// Entries born in this epoch or before belong to the origin.
+    pub fn origin_epoch(&self) -> Epoch {
+        self.origins.first().and_then(|(_, at)| *at).unwrap_or(Epoch(0))
+    }
+
+    /// The newest live snapshot before `epoch`.
+    pub fn live_before(&self, epoch: Epoch) -> Option<Epoch> {
+        newest_before(&self.live, epoch)
+    }
+
+    /// The interval that a change made in `epoch` belongs to; `None` when no snapshot and no origin is there to
+    /// tell it from.
+    pub fn interval(&self, epoch: Epoch) -> Option<Epoch> {
+        let told_from = self.live_before(epoch).is_some() || !self.origins.is_empty();
+        newest_before(&self.points, epoch).filter(|_| told_from)
+    }
+}
+
+fn newest_before(epochs: &[Epoch], epoch: Epoch) -> Option<Epoch> {
+    epochs.partition_point(|&point| point < epoch).checked_sub(1).map(|at| epochs[at])
+}
+
+/// Everything a checkpoint works on, frozen at one LSN.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// What was written since the checkpoint before.
+    pub overlay: Arc<Overlay>,
+    /// Of every layer in the overlay, and of those with new snapshots.
+    pub layers: BTreeMap<LayerId, FrozenLayer>,
+    /// Snapshots taken since the checkpoint before.
+    pub fresh: Vec<SnapshotKey>,
+    /// Catalog objects to set or delete.
+    pub objects: Vec<(ObjectKey, Option<Vec<u8>>)>,
+    /// Room to give back, oldest snapshot of a layer first.
+    pub reclaim: Vec<Reclaim>,
+    /// Where the journal stands after it.
+    pub state: CheckpointState,
+}
+
+/// What a checkpoint did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Blocks that nothing maps any more.
+    pub freed: Vec<PhysicalRun>,
+    /// Reclaims that were completed; the others go on at the next checkpoint.
+    pub reclaimed: Vec<Reclaim>,
+    /// Bytes of the batch.
+    pub batch_bytes: u64,
+}
+
+/// Keys that reclaiming may touch in one checkpoint, so that a batch stays small.
+pub const RECLAIM_KEYS_MAX: u64 = 100_000;
+
+/// Does a checkpoint; durable on return.
+///
+/// # Errors
+/// What RocksDB said; [`Kind::Damaged`](crate::error::Kind::Damaged) when the map contradicts itself. The store is
+/// then as it was.
+pub fn run(store: &MapStore, work: &Work) -> Result<Outcome> {
+    let view = store.view();
+    let mut edits = edits::Edits::new(store, &view);
+    let mut usage = usage::Usage::default();
+    for (&layer, pages) in &work.overlay.layers {
+        let frozen = work.layers.get(&layer).cloned().unwrap_or_default();
+        merge::Merge::new(layer, &frozen, &work.overlay, &mut edits, &mut usage).run(pages)?;
+    }
+    usage.write(work, &mut edits)?;
+    for (key, json) in &work.objects {
+        match json {
+            Some(json) => edits.batch.put(Family::Catalog, &key.encode(), json),
+            None => edits.batch.delete(Family::Catalog, &key.encode()),
+        }
+    }
+    let reclaimed = reclaim::run(&work.reclaim, &work.overlay, &mut edits)?;
+    let (batch, freed) = edits.finish();
+    let batch_bytes = batch.bytes() as u64;
+    store.commit(batch, &work.state)?;
+    Ok(Outcome { freed, reclaimed, batch_bytes })
+}

@@ -1,0 +1,49 @@
+//! Block locks: a write that does not cover whole blocks reads their other parts first, and nobody else may write
+//! those blocks in between.
+
+use super::write::WriteJob;
+use crate::units::VolumeId;
+
+/// Ranges of blocks under lock, and the writes that wait for one. Both are bounded by the requests in flight.
+#[derive(Default)]
+pub(super) struct Locks {
+    held: Vec<(VolumeId, u64, u64)>,
+    waiters: Vec<WriteJob>,
+    released: bool,
+}
+
+impl Locks {
+    /// Whether a range (first block, block after the last) meets a locked one.
+    pub(super) fn is_locked(&self, volume: VolumeId, first: u64, end: u64) -> bool {
+        self.held.iter().any(|&(held, start, stop)| held == volume && first < stop && start < end)
+    }
+
+    pub(super) fn lock(&mut self, volume: VolumeId, first: u64, end: u64) {
+        debug_assert!(!self.is_locked(volume, first, end));
+        self.held.push((volume, first, end));
+    }
+
+    pub(super) fn unlock(&mut self, volume: VolumeId, first: u64, end: u64) {
+        if let Some(at) = self.held.iter().position(|held| *held == (volume, first, end)) {
+            self.held.swap_remove(at);
+            self.released = true;
+        }
+    }
+
+    pub(super) fn wait(&mut self, job: WriteJob) {
+        self.waiters.push(job);
+    }
+
+    /// The writes to try again, when a lock was released since the last call.
+    pub(super) fn take_released(&mut self) -> Vec<WriteJob> {
+        if std::mem::take(&mut self.released) { self.take_waiters() } else { Vec::new() }
+    }
+
+    pub(super) fn take_waiters(&mut self) -> Vec<WriteJob> {
+        std::mem::take(&mut self.waiters)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.waiters.is_empty()
+    }
+}

@@ -1,0 +1,153 @@
+//! Staged writes: acknowledged data on its way from the tail to the device.
+//!
+//! 1. Runs are staged, issued and released in one order; a slot is used again only after the device has its bytes.
+//! 2. Until then, reads of its physical block are answered from the slot.
+//! 3. Neighbours, in the tail and on the device, leave as one device write: the device charges per request.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use crate::format::dead::PhysicalRun;
+use crate::journal::tail::Tail;
+use crate::sys::MemorySlice;
+use crate::units::PhysicalBlock;
+
+/// Most blocks in one device write.
+const WRITE_BLOCKS_MAX: u64 = 128;
+
+#[derive(Clone, Copy, Debug)]
+struct Staged {
+    position: u64,
+    physical: u64,
+    blocks: u64,
+    done: bool,
+}
+
+/// The ring of data slots.
+pub(super) struct Staging {
+    slots: u64,
+    /// Positions count slots for ever; position mod slots is the slot.
+    next: u64,
+    oldest: u64,
+    runs: VecDeque<Staged>,
+    /// Runs released and runs issued since the start.
+    released: u64,
+    issued: u64,
+    by_block: FxHashMap<u64, u64>,
+}
+
+/// A device write of staged runs.
+pub(super) struct StagedWrite {
+    pub(super) physical: PhysicalBlock,
+    pub(super) from: MemorySlice,
+    pub(super) first_run: u64,
+    pub(super) runs: u64,
+}
+
+impl Staging {
+    pub(super) fn new(slots: u64) -> Self {
+        Self {
+            slots,
+            next: 0,
+            oldest: 0,
+            runs: VecDeque::new(),
+            released: 0,
+            issued: 0,
+            by_block: FxHashMap::default(),
+        }
+    }
+
+    /// Whether `blocks` blocks, in however many runs, can be staged now.
+    pub(super) fn has_room(&self, blocks: u64) -> bool {
+        // Twice, because a run that would wrap leaves the ring's end unused.
+        self.slots - (self.next - self.oldest) >= 2 * blocks
+    }
+
+    pub(super) fn used_slots(&self) -> u64 {
+        self.next - self.oldest
+    }
+
+    /// Takes slots for a run; the caller fills them and marks them in the tail. Returns the first slot.
+    pub(super) fn stage(&mut self, run: PhysicalRun) -> u64 {
+        let slot = self.next % self.slots;
+        if slot + run.blocks > self.slots {
+            let rest = self.slots - slot;
+            self.runs.push_back(Staged { position: self.next, physical: 0, blocks: rest, done: true });
+            self.next += rest;
+        }
+        let position = self.next;
+        self.next += run.blocks;
+        assert!(self.next - self.oldest <= self.slots, "the caller asked for room");
+        self.runs.push_back(Staged { position, physical: run.start.0, blocks: run.blocks, done: false });
+        (0..run.blocks).for_each(|at| _ = self.by_block.insert(run.start.0 + at, (position + at) % self.slots));
+        position % self.slots
+    }
+
+    /// The slot that holds a physical block's bytes, while the device may not have them.
+    pub(super) fn slot_of(&self, block: PhysicalBlock) -> Option<u64> {
+        if self.by_block.is_empty() { None } else { self.by_block.get(&block.0).copied() }
+    }
+
+    /// A mark for everything staged so far.
+    pub(super) fn mark(&self) -> u64 {
+        self.released + self.runs.len() as u64
+    }
+
+    /// Whether the device has everything staged before the mark.
+    pub(super) fn is_written_to(&self, mark: u64) -> bool {
+        self.released >= mark
+    }
+
+    /// The next device write, of as many neighbouring runs as go together.
+    pub(super) fn next_write(&mut self, tail: &Tail) -> Option<StagedWrite> {
+        let at = |run: u64, released: u64| usize::try_from(run - released).expect("runs fit memory");
+        while self.runs.get(at(self.issued, self.released)).is_some_and(|run| run.physical == 0) {
+            self.issued += 1;
+        }
+        let first_run = self.issued;
+        let first = *self.runs.get(at(first_run, self.released))?;
+        let mut blocks = first.blocks;
+        self.issued += 1;
+        while let Some(run) = self.runs.get(at(self.issued, self.released)) {
+            let neighbour = run.physical == first.physical + blocks
+                && run.position == first.position + blocks
+                && first.position % self.slots + blocks < self.slots;
+            if !neighbour || blocks + run.blocks > WRITE_BLOCKS_MAX {
+                break;
+            }
+            blocks += run.blocks;
+            self.issued += 1;
+        }
+        Some(StagedWrite {
+            physical: PhysicalBlock(first.physical),
+            from: tail.data(first.position % self.slots, blocks),
+            first_run,
+            runs: self.issued - first_run,
+        })
+    }
+
+    /// Whether something staged is not on its way yet.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.issued < self.mark()
+    }
+
+    /// The device has these runs.
+    pub(super) fn completed(&mut self, first_run: u64, runs: u64, tail: &Tail) {
+        for run in first_run..first_run + runs {
+            let at = usize::try_from(run - self.released).expect("runs fit memory");
+            self.runs[at].done = true;
+        }
+        while self.runs.front().is_some_and(|run| run.done) && self.released < self.issued {
+            let Some(run) = self.runs.pop_front() else { break };
+            self.released += 1;
+            self.oldest = run.position + run.blocks;
+            if run.physical != 0 {
+                for at in 0..run.blocks {
+                    tail.set_data((run.position + at) % self.slots, PhysicalBlock(0));
+                    self.by_block.remove(&(run.physical + at));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The map: where each block of each layer lies, what was written since the last checkpoint, and how a read at a
+//! snapshot finds its way.
+
+pub mod cache;
+pub mod overlay;
+pub mod resolve;
+pub mod store;
+pub mod walk;
+
+pub use crate::format::page::{Entry, Page};

@@ -1,0 +1,314 @@
+//! The reactor: the one thread that owns the core and the device of an open pool. Everybody else sends it messages.
+//!
+//! 1. Nothing on this thread waits, except for the device when there is nothing else to do.
+//! 2. Every request is answered exactly once: by the core, or with an error when the reactor ends before that.
+//! 3. A panic here or on a worker thread becomes an error ([`Kind::Bug`]) for those who wait, never a hang.
+//! 4. An idle pool costs one look at the core's timers every 100 ms.
+//!
+//! *running* -([`Handle::finish`])-> *finishing* (no new changes; what is under way ends) -> *ended*; or
+//! *running* -([`Handle::abandon`])-> *ended* at once, as if the process had died.
+
+mod client;
+mod handle;
+mod transfer;
+mod workers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::core::{Completion, Core, Owner, Request, Response, WorkDone, WorkItem};
+use crate::device::{Device, DeviceCompletion, DeviceRequest};
+use crate::error::{Error, Kind, Result};
+use crate::journal::Position;
+use crate::map::store::MapStore;
+use crate::sys::Clock;
+pub use client::{LocalClient, Port};
+pub use handle::Handle;
+use handle::{EndState, Message, Reply};
+use workers::Workers;
+
+/// Messages taken in one cycle; the rest waits for the next, so that the device is looked at in between.
+const MESSAGES_MAX: usize = 1024;
+/// Completions handed out in one cycle, for the same reason.
+const COMPLETIONS_MAX: usize = 256;
+/// Longest sleep: the core has timers that count seconds.
+const TICK: Duration = Duration::from_millis(100);
+/// Longest sleep while the core gives back room or brings its cache up to a checkpoint, a part in each turn.
+const BUSY_TICK: Duration = Duration::from_millis(1);
+/// The client number of the other threads; local clients count from 1.
+const THREADS: u64 = 0;
+
+/// A started reactor.
+pub struct Started {
+    /// What sends it requests.
+    pub handle: Handle,
+    /// Its thread; the result is where the journal ended, when it was told to finish and did.
+    pub thread: JoinHandle<Option<Position>>,
+}
+
+/// Starts the reactor's thread and its workers.
+///
+/// # Errors
+/// What the operating system said (no more threads).
+pub fn start(
+    core: Core,
+    device: Box<dyn Device>,
+    store: &Arc<MapStore>,
+    clock: Box<dyn Clock>,
+) -> Result<Started> {
+    let (messages, inbox) = std::sync::mpsc::channel();
+    let ended = Arc::new(EndState::default());
+    let handle = Handle::new(messages.clone(), device.waker(), core.buffers().clone(), store, ended.clone());
+    let workers = Workers::start(store, &messages, &device.waker())?;
+    let reactor = Reactor {
+        core,
+        device,
+        clock,
+        inbox,
+        _messages: messages,
+        replies: Slab::new(),
+        clients: BTreeMap::new(),
+        next_client: THREADS + 1,
+        workers,
+        in_flight: 0,
+        completions: Vec::new(),
+        undelivered: Vec::new(),
+        ending: None,
+        free_blocks: 0,
+    };
+    let named = std::thread::Builder::new().name("firn-reactor".to_owned());
+    let thread = named
+        .spawn(move || reactor.live(&ended))
+        .map_err(|source| Error::io("start the reactor's thread", "firn-reactor", source))?;
+    Ok(Started { handle, thread })
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Unavailable, "use pool", "the pool is closed")
+}
+
+/// How the reactor is to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// When nothing is under way any more.
+    Finish,
+    /// Now.
+    Abandon,
+}
+
+struct Reactor {
+    core: Core,
+    device: Box<dyn Device>,
+    clock: Box<dyn Clock>,
+    inbox: Receiver<Message>,
+    /// Kept, so that the inbox never looks disconnected to us.
+    _messages: Sender<Message>,
+    replies: Slab<Reply>,
+    clients: BTreeMap<u64, Box<dyn LocalClient>>,
+    next_client: u64,
+    workers: Workers,
+    in_flight: usize,
+    completions: Vec<DeviceCompletion>,
+    /// Answers of the core that did not fit into one cycle, newest first.
+    undelivered: Vec<Completion>,
+    ending: Option<Ending>,
+    /// Free blocks at the last look, to see whether the core is giving back more.
+    free_blocks: u64,
+}
+
+impl Reactor {
+    /// Runs until told to end. On a panic, whoever waits gets an error from the replies that are dropped here.
+    fn live(mut self, ended: &EndState) -> Option<Position> {
+        // What the panic left of the reactor is only dropped.
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run()));
+        let position = match ran {
+            Ok(position) => {
+                ended.set(closed());
+                position
+            }
+            Err(panic) => {
+                ended.set(workers::panicked("the pool's reactor", &*panic));
+                None
+            }
+        };
+        // The device first: it waits for what the kernel has.
+        let Self { device, core, .. } = self;
+        drop(device);
+        drop(core);
+        position
+    }
+
+    fn run(&mut self) -> Option<Position> {
+        loop {
+            let progress = self.cycle();
+            match self.ending {
+                Some(Ending::Abandon) => return None,
+                Some(Ending::Finish) if !progress && self.is_quiet() => {
+                    return self.core.failure().is_none().then(|| self.core.journal_position());
+                }
+                _ if !progress => self.sleep(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Does once all there is to do; returns whether there was anything.
+    fn cycle(&mut self) -> bool {
+        let mut progress = self.take_messages();
+        progress |= self.reap_device();
+        progress |= self.turn_clients();
+        let now_ms = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        self.core.turn(now_ms, self.clock.now_ms());
+        progress |= self.submit_to_device();
+        progress |= self.deliver();
+        for item in self.core.take_work() {
+            progress = true;
+            if let Some(refused) = self.workers.give(item) {
+                self.core.work_done(refused);
+            }
+        }
+        progress | self.sync_alone()
+    }
+
+    /// Whether nothing is under way. After a failure some of it never ends; what the device has must.
+    fn is_quiet(&self) -> bool {
+        let settled = self.core.is_idle() && !self.core.is_flushing();
+        self.in_flight == 0 && self.undelivered.is_empty() && (settled || self.core.failure().is_some())
+    }
+
+    fn sleep(&mut self) {
+        let free_blocks = self.core.statistics().free_blocks;
+        let releasing = std::mem::replace(&mut self.free_blocks, free_blocks) != free_blocks;
+        let limit = if releasing || self.core.is_checkpointing() { BUSY_TICK } else { TICK };
+        self.device.wait(Some(limit), &mut self.completions);
+    }
+
+    fn take_messages(&mut self) -> bool {
+        for taken in 0..MESSAGES_MAX {
+            let Ok(message) = self.inbox.try_recv() else { return taken > 0 };
+            match message {
+                Message::Request(_, reply) if self.ending.is_some() => reply.answer(Err(closed())),
+                Message::Request(request, reply) => {
+                    let tag = self.replies.insert(reply) as u64;
+                    self.core.submit(Owner { client: THREADS, tag }, request);
+                }
+                Message::Work(done) => self.core.work_done(done),
+                Message::Attach(client) => {
+                    self.clients.insert(self.next_client, client);
+                    self.next_client += 1;
+                }
+                Message::RefreshSize(reply) => {
+                    let refreshed = self.device.refresh_size();
+                    let lsn = self.core.next_lsn();
+                    reply.answer(
+                        refreshed
+                            .map(|_| Response::Done(lsn))
+                            .map_err(|source| Error::io("look at the size of the device", "", source)),
+                    );
+                }
+                Message::BeginClose => self.core.begin_close(),
+                Message::Finish => {
+                    self.ending = Some(Ending::Finish);
+                    self.clients.clear();
+                }
+                Message::Abandon => {
+                    self.ending = Some(Ending::Abandon);
+                    return true;
+                }
+            }
+        }
+        true
+    }
+
+    fn reap_device(&mut self) -> bool {
+        self.device.poll(&mut self.completions);
+        let progress = !self.completions.is_empty();
+        self.in_flight -= self.completions.len();
+        for completion in self.completions.drain(..) {
+            self.core.device_completed(completion);
+        }
+        progress
+    }
+
+    fn turn_clients(&mut self) -> bool {
+        let mut progress = false;
+        let Self { clients, core, device, .. } = self;
+        clients.retain(|&client, local| {
+            let mut port = Port::new(core, client, &**device);
+            let alive = local.turn(&mut port);
+            progress |= port.has_submitted() || !alive;
+            alive
+        });
+        progress
+    }
+
+    /// Gives the device what the core wants of it, but for a sync that is all there is: see `sync_alone`.
+    fn submit_to_device(&mut self) -> bool {
+        let mut progress = false;
+        while self.in_flight < self.device.depth() && !self.is_sync_alone() {
+            let Some((token, request)) = self.core.device_requests().pop_front() else { break };
+            self.device.submit(token, request);
+            self.in_flight += 1;
+            progress = true;
+        }
+        progress
+    }
+
+    fn is_sync_alone(&mut self) -> bool {
+        let requests = self.core.device_requests();
+        self.in_flight == 0 && requests.len() == 1 && matches!(requests[0].1, DeviceRequest::Sync)
+    }
+
+    /// A sync with nothing beside it is made here: there is nothing that this thread could do meanwhile but sleep,
+    /// and a call is cheaper than a queued request that the kernel hands to a thread of its own.
+    fn sync_alone(&mut self) -> bool {
+        if !self.is_sync_alone() {
+            return false;
+        }
+        let Some((token, request)) = self.core.device_requests().pop_front() else { return false };
+        match self.device.sync_now() {
+            Some(result) => self.core.device_completed(DeviceCompletion { token, result }),
+            None => {
+                self.device.submit(token, request);
+                self.in_flight += 1;
+            }
+        }
+        true
+    }
+
+    /// Hands out answers; a local client may ask anew at once and is answered in the same cycle.
+    fn deliver(&mut self) -> bool {
+        let mut left = COMPLETIONS_MAX;
+        while left > 0 {
+            if self.undelivered.is_empty() {
+                self.undelivered = self.core.take_completions();
+                self.undelivered.reverse();
+            }
+            let Some(completion) = self.undelivered.pop() else { break };
+            self.answer(completion);
+            left -= 1;
+        }
+        left < COMPLETIONS_MAX
+    }
+
+    fn answer(&mut self, Completion { owner, result }: Completion) {
+        if owner.client != THREADS {
+            // A client that has left does not hear of what it had under way.
+            if let Some(client) = self.clients.get_mut(&owner.client) {
+                let mut port = Port::new(&mut self.core, owner.client, &*self.device);
+                client.completed(owner.tag, result, &mut port);
+            }
+            return;
+        }
+        let reply = usize::try_from(owner.tag).ok().and_then(|tag| self.replies.try_remove(tag));
+        debug_assert!(reply.is_some(), "an answer to no request");
+        if let Some(reply) = reply {
+            reply.answer(result);
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! A seeded run: random operations against the reference model, crashes at random points, and after each of them a
+//! comparison of every block of every volume and snapshot.
+//!
+//! What is checked, by invariant: the recovered LSN is a boundary of a group (I3) and the pool equals the model at
+//! it (I2, I4, I6); it is not below what a flush answered (I1); after the death of the process alone it is exactly
+//! what had taken effect (I8); a checkpoint that maps a block twice or frees it twice fails (I5); 16 KiB pages are
+//! never torn, by a checker that knows nothing of LSNs (I3).
+
+use std::collections::BTreeMap;
+
+use super::machine::{Machine, Running};
+use super::model::{BLOCK_SECTORS, Effect, Model, Stamp, fill_sector, read_stamp};
+use super::random::Random;
+use crate::catalog::{Operation, SnapshotKey};
+use crate::core::{Completion, Owner, Request, Response, Target, TraceEvent};
+use crate::error::Kind;
+use crate::sys::{Memory, MemorySlice};
+use crate::units::{BlockIndex, Lsn, VolumeId};
+
+/// Operations between two crashes, at most.
+const STEPS_MAX: u64 = 120;
+/// Sectors of a 16 KiB page.
+const PAGE_SECTORS: usize = 32;
+/// The volume that only ever gets whole, aligned 16 KiB pages.
+const PAGED: &str = "paged";
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunReport {
+    /// Crashes and closes.
+    pub crashes: u64,
+    /// Operations that took effect.
+    pub events: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// Snapshots and volumes compared, block by block.
+    pub compared: u64,
+}
+
+struct Issued {
+    volume: Option<VolumeId>,
+    sector: u64,
+    stamps: Vec<Stamp>,
+    flush: bool,
+    /// A read: what was asked, and the model's answer when it was asked, with how many events the pool had seen.
+    read: Option<(Target, u64, Vec<Stamp>, u64)>,
+}
+
+struct Run {
+    machine: Machine,
+    random: Random,
+    /// The model at the last crash, and what took effect since, in LSN order.
+    base: Model,
+    log: Vec<(Lsn, Lsn, Effect)>,
+    live: Model,
+    issued: BTreeMap<u64, Issued>,
+    next_tag: u64,
+    next_stamp: Stamp,
+    next_name: u64,
+    /// No crash may lose what is below this LSN.
+    durable: Lsn,
+    paged: Option<VolumeId>,
+    report: RunReport,
+}
+
+/// Runs one seed.
+///
+/// # Panics
+/// When the engine broke an invariant; the message names it.
+pub fn run(seed: u64) -> RunReport {
+    let machine = Machine::new(seed).expect("a new pool");
+    let random = Random::new(seed ^ 0x5eed);
+    let mut run = Run {
+        machine,
+        random,
+        base: Model::default(),
+        log: Vec::new(),
+        live: Model::default(),
+        issued: BTreeMap::new(),
+        next_tag: 1,
+        next_stamp: 1,
+        next_name: 0,
+        durable: Lsn(1),
+        paged: None,
+        report: RunReport::default(),
+    };
+    let crashes = run.random.range(1..4);
+    let mut running = run.machine.open().expect("a new pool opens");
+    for _ in 0..crashes {
+        let steps = run.random.range(1..STEPS_MAX);
+        for _ in 0..steps {
+            run.step(&mut running);
+        }
+        run.report.checkpoints += running.core.statistics().checkpoints;
+        running = run.end(running);
+        run.compare(&mut running);
+    }
+    run.report
+}
+
+impl Run {
+    fn step(&mut self, running: &mut Running) {
+        for _ in 0..self.random.below(4) {
+            self.operate(running);
+        }
+        for _ in 0..self.random.below(6) {
+            self.turn(running);
+        }
+    }
+
+    fn turn(&mut self, running: &mut Running) {
+        let (trace, completions) = running.turn(&mut self.random);
+        trace.into_iter().for_each(|event| self.took_effect(event));
+        for completion in completions {
+            self.completed(completion);
+        }
+    }
+
+    fn took_effect(&mut self, event: TraceEvent) {
+        self.report.events += 1;
+        let effect = match (event.operation, event.owner.and_then(|owner| self.issued.get(&owner.tag))) {
+            (Some(operation), _) => Effect::Change(operation),
+            (None, Some(issued)) => {
+                let first = (event.blocks.start * BLOCK_SECTORS).max(issued.sector);
+                let end = (event.blocks.end * BLOCK_SECTORS).min(issued.sector + issued.stamps.len() as u64);
+                let at = |sector: u64| usize::try_from(sector - issued.sector).expect("small");
+                let stamps = if first < end { issued.stamps[at(first)..at(end)].to_vec() } else { Vec::new() };
+                Effect::Write { volume: issued.volume.expect("a write"), sector: first, stamps }
+            }
+            (None, None) => panic!("an effect of no request: {:?}", event.owner),
+        };
+        if let Effect::Change(Operation::VolumeCreate { id, name, .. }) = &effect
+            && name == PAGED
+        {
+            self.paged = Some(*id);
+        }
+        self.live.apply(&effect);
+        self.log.push((event.lsn, event.end, effect));
+    }
+
+    fn completed(&mut self, completion: Completion) {
+        let Some(issued) = self.issued.remove(&completion.owner.tag) else { panic!("an answer to no request") };
+        match completion.result {
+            Ok(Response::Done(lsn) | Response::Changed(_, lsn)) if issued.flush => {
+                self.durable = self.durable.max(lsn);
+            }
+            Ok(Response::Data(data)) => self.check_read(&issued, &data),
+            Ok(_) => {}
+            Err(error) => assert!(
+                matches!(error.kind(), Kind::Invalid | Kind::NotFound | Kind::Conflict | Kind::OutOfSpace),
+                "a request failed: {error:?}"
+            ),
+        }
+    }
+
+    /// A read that nothing changed around must give exactly what the model has (I4).
+    fn check_read(&self, issued: &Issued, data: &MemorySlice) {
+        let Some((target, sector, expected, events)) = &issued.read else { panic!("data for no read") };
+        let snapshot = matches!(target, Target::Snapshot(_));
+        if !snapshot && *events != self.report.events {
+            return;
+        }
+        let found = stamps_of(data);
+        if let Some(at) = (0..found.len()).find(|&at| found[at] != expected[at]) {
+            panic!(
+                "I4: {target:?} has stamp {} at sector {}, not {}; {} sectors of {} differ",
+                found[at],
+                sector + at as u64,
+                expected[at],
+                (0..found.len()).filter(|&at| found[at] != expected[at]).count(),
+                found.len()
+            );
+        }
+    }
+
+    fn tag(&mut self, issued: Issued) -> Owner {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        self.issued.insert(tag, issued);
+        Owner { client: 1, tag }
+    }
+
+    fn some_volume(&mut self) -> Option<VolumeId> {
+        let ids: Vec<_> = self.live.volumes.keys().copied().collect();
+        (!ids.is_empty()).then(|| self.random.pick(&ids))
+    }
+
+    fn some_snapshot(&mut self) -> Option<SnapshotKey> {
+        let keys: Vec<_> = self.live.snapshots.keys().copied().collect();
+        (!keys.is_empty()).then(|| self.random.pick(&keys))
+    }
+
+    fn operate(&mut self, running: &mut Running) {
+        if self.issued.len() > 24 {
+            return;
+        }
+        match self.random.below(100) {
+            0..55 => self.write(running),
+            55..63 => self.unmap(running),
+            63..73 => self.read(running),
+            73..80 => self.flush(running),
+            _ => self.change(running),
+        }
+    }
+
+    fn range(&mut self, volume: VolumeId) -> Option<(u64, u64)> {
+        let sectors = self.live.volumes.get(&volume)?.sectors.len() as u64;
+        if Some(volume) == self.paged {
+            let pages = sectors / PAGE_SECTORS as u64;
+            return Some((self.random.below(pages) * PAGE_SECTORS as u64, PAGE_SECTORS as u64));
+        }
+        let unit = if self.random.percent(70) { BLOCK_SECTORS } else { 1 };
+        let most = if self.random.percent(10) { 400 } else { 40 };
+        let first = self.random.below(sectors / unit) * unit;
+        let length = (self.random.range(1..most) * unit).min(sectors - first);
+        Some((first, length))
+    }
+
+    fn write(&mut self, running: &mut Running) {
+        let Some(volume) = self.some_volume() else { return self.change(running) };
+        let Some((sector, length)) = self.range(volume) else { return };
+        let stamp = self.next_stamp;
+        self.next_stamp += 1;
+        let zero = Some(volume) != self.paged && self.random.percent(5);
+        let stamps = vec![if zero { 0 } else { stamp }; usize::try_from(length).expect("small")];
+        let memory = Memory::heap(stamps.len().next_multiple_of(8) * 512);
+        for (at, &stamp) in stamps.iter().enumerate() {
+            let mut bytes = [0; 512];
+            fill_sector(stamp, &mut bytes);
+            memory.copy_in(at * 512, &bytes);
+        }
+        let data = MemorySlice::new(memory, 0, stamps.len() * 512);
+        let fua = self.random.percent(10);
+        let owner = self.tag(Issued { volume: Some(volume), sector, stamps, flush: fua, read: None });
+        running.submit(owner, Request::Write { volume, offset: sector * 512, data, fua });
+    }
+
+    fn unmap(&mut self, running: &mut Running) {
+        let Some(volume) = self.some_volume() else { return };
+        if Some(volume) == self.paged {
+            return;
+        }
+        if self.random.percent(30) {
+            let blocks = self.live.volumes[&volume].sectors.len() as u64 / BLOCK_SECTORS;
+            let block = BlockIndex(self.random.below(blocks));
+            let owner = self.tag(Issued { volume: Some(volume), sector: 0, stamps: vec![], flush: false, read: None });
+            return running.submit(owner, Request::Rewrite { volume, block });
+        }
+        let Some((sector, length)) = self.range(volume) else { return };
+        let length = if self.random.percent(10) { self.live.volumes[&volume].sectors.len() as u64 - sector } else { length };
+        let stamps = vec![0; usize::try_from(length).expect("small")];
+        let fua = self.random.percent(10);
+        let owner = self.tag(Issued { volume: Some(volume), sector, stamps, flush: fua, read: None });
+        running.submit(owner, Request::Unmap { volume, offset: sector * 512, length: length * 512, fua });
+    }
+
+    fn read(&mut self, running: &mut Running) {
+        let target = match (self.random.coin(), self.some_volume(), self.some_snapshot()) {
+            (true, _, Some(key)) => Target::Snapshot(key),
+            (_, Some(volume), _) => Target::Volume(volume),
+            _ => return,
+        };
+        let sectors = match target {
+            Target::Volume(id) => &self.live.volumes[&id].sectors,
+            Target::Snapshot(key) => &self.live.snapshots[&key].sectors,
+        };
+        let first = self.random.below(sectors.len() as u64);
+        let length = self.random.range(1..64).min(sectors.len() as u64 - first);
+        let at = |sector: u64| usize::try_from(sector).expect("small");
+        let expected = sectors[at(first)..at(first + length)].to_vec();
+        let read = Some((target, first, expected, self.report.events));
+        let owner = self.tag(Issued { volume: None, sector: first, stamps: vec![], flush: false, read });
+        running.submit(owner, Request::Read { target, offset: first * 512, length: length * 512 });
+    }
+
+    fn flush(&mut self, running: &mut Running) {
+        let checkpoint = self.random.percent(20);
+        let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
+        running.submit(owner, if checkpoint { Request::Checkpoint } else { Request::Flush });
+    }
+
+    fn change(&mut self, running: &mut Running) {
+        self.next_name += 1;
+        let name = format!("n{}", self.next_name);
+        let Some(operation) = self.some_change(running, name) else { return };
+        let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
+        running.submit(
+            owner,
+            Request::Change(Box::new(move |catalog, now| Ok(operation.with_ids(catalog, now)))),
+        );
+    }
+
+    fn some_change(&mut self, _: &Running, name: String) -> Option<Planned> {
+        let blocks = self.random.range(8..200);
+        if self.live.volumes.len() < 2 {
+            let name = if self.paged.is_none() { PAGED.to_owned() } else { name };
+            return Some(Planned::Create { name, bytes: blocks.next_multiple_of(4) * 4096 });
+        }
+        let volume = self.some_volume()?;
+        let movable = Some(volume) != self.paged;
+        Some(match self.random.below(100) {
+            0..8 if self.live.volumes.len() < 5 => Planned::Create { name, bytes: blocks * 4096 },
+            8..38 => Planned::Snapshot { name, volumes: vec![volume] },
+            38..48 => Planned::Snapshot { name, volumes: self.live.volumes.keys().copied().collect() },
+            48..70 => Planned::Delete { key: self.some_snapshot()? },
+            70..80 if self.live.volumes.len() < 6 => Planned::Clone { name, key: self.some_snapshot()? },
+            80..88 => {
+                let key = self.some_snapshot()?;
+                Planned::Rollback { name, volume: self.live.snapshots[&key].volume, key }
+            }
+            88..93 if movable => Planned::Resize { volume, bytes: blocks * 4096 },
+            93..97 if movable => Planned::Remove { volume },
+            _ => Planned::Rename { volume, name },
+        })
+    }
+
+    /// Ends this open of the pool in one of the ways that a pool's life goes on after.
+    fn end(&mut self, mut running: Running) -> Running {
+        self.report.crashes += 1;
+        let way = self.random.below(100);
+        let killed = way < 40;
+        let reached = running.next_lsn();
+        self.durable = self.durable.max(running.core.durable_lsn());
+        if (40..55).contains(&way) {
+            self.settle(&mut running);
+            let reached = running.next_lsn();
+            self.machine.close(running).expect("a healthy device");
+            self.issued.clear();
+            return self.reopen(reached, reached);
+        }
+        self.issued.clear();
+        if killed {
+            self.machine.kill(running);
+            return self.reopen(reached, reached);
+        }
+        self.machine.power_cut(Some(running));
+        self.reopen(self.durable, reached)
+    }
+
+    /// Lets everything end and makes a checkpoint, as a close does.
+    fn settle(&mut self, running: &mut Running) {
+        let mut asked = false;
+        for _ in 0..200_000 {
+            if self.issued.is_empty() {
+                if asked {
+                    return;
+                }
+                asked = true;
+                running.core.begin_close();
+                let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
+                running.submit(owner, Request::Checkpoint);
+            }
+            self.turn(running);
+        }
+        panic!("requests never ended: {:?}; {:?}", self.issued.keys(), running.core.statistics());
+    }
+
+    /// Opens the pool again, with crashes on the way, and brings the model to the recovered LSN.
+    fn reopen(&mut self, at_least: Lsn, at_most: Lsn) -> Running {
+        let mut at_least = at_least;
+        for _ in 0..self.random.below(3) {
+            self.machine.disk.cut_after(self.random.below(30));
+            match self.machine.open() {
+                Ok(running) => {
+                    // It opened before the cut came; the cut comes now.
+                    self.machine.power_cut(Some(running));
+                }
+                Err(error) => {
+                    assert!(self.machine.disk.is_cut(), "opening failed without a cut: {error:?}");
+                    self.machine.power_cut(None);
+                }
+            }
+            // The tail is gone with the power: only what was flushed is promised now.
+            at_least = at_least.min(self.durable);
+        }
+        self.machine.disk.cancel_cut();
+        let running = self.machine.open().unwrap_or_else(|error| panic!("the pool does not open: {error:?}"));
+        let recovered = running.next_lsn();
+        assert!(recovered >= at_least, "I1, I8: recovered to {recovered}, promised was {at_least}");
+        assert!(recovered <= at_most, "I2: recovered to {recovered}, only {at_most} was reached");
+        let mut model = std::mem::take(&mut self.base);
+        for (lsn, end, effect) in self.log.drain(..) {
+            if lsn < recovered {
+                assert!(end <= recovered, "I3: the group {lsn}..{end} was torn at {recovered}");
+                model.apply(&effect);
+            }
+        }
+        self.base = model.clone();
+        self.live = model;
+        self.durable = recovered;
+        self.paged = self.paged.filter(|id| self.live.volumes.contains_key(id));
+        running
+    }
+
+    /// Reads everything and compares it with the model.
+    fn compare(&mut self, running: &mut Running) {
+        let views: Vec<(Target, Vec<Stamp>)> = {
+            let volumes = self.live.volumes.iter().map(|(&id, volume)| (Target::Volume(id), volume.sectors.clone()));
+            let snapshots = self.live.snapshots.iter().map(|(&key, snapshot)| (Target::Snapshot(key), snapshot.sectors.clone()));
+            volumes.chain(snapshots).collect()
+        };
+        for (target, sectors) in &views {
+            let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: false, read: Some((*target, 0, sectors.clone(), self.report.events)) });
+            running.submit(owner, Request::Read { target: *target, offset: 0, length: sectors.len() as u64 * 512 });
+            self.report.compared += 1;
+        }
+        for _ in 0..100_000 {
+            if self.issued.is_empty() {
+                break;
+            }
+            self.turn(running);
+        }
+        assert!(self.issued.is_empty(), "reads never ended");
+        let visible = running.core.catalog().volumes().count();
+        assert_eq!(visible, self.live.volumes.len(), "volumes");
+        let snapshots: usize = running.core.catalog().volumes().map(|volume| running.core.catalog().snapshots_of(volume.id).len()).sum();
+        assert_eq!(snapshots, self.live.snapshots.len(), "snapshots");
+        self.check_pages();
+    }
+
+    /// I3, by itself: every aligned 16 KiB page of the paged volume and its snapshots is of one write.
+    fn check_pages(&self) {
+        let Some(paged) = self.paged else { return };
+        let snapshots = self.live.snapshots.values().filter(|snapshot| snapshot.volume == paged).map(|snapshot| &snapshot.sectors);
+        for sectors in self.live.volumes.get(&paged).map(|volume| &volume.sectors).into_iter().chain(snapshots) {
+            for page in sectors.chunks(PAGE_SECTORS) {
+                assert!(page.iter().all(|stamp| *stamp == page[0]), "I3: a 16 KiB page is torn: {page:?}");
+            }
+        }
+    }
+}
+
+/// A change, before it has ids.
+#[derive(Clone)]
+enum Planned {
+    Create { name: String, bytes: u64 },
+    Snapshot { name: String, volumes: Vec<VolumeId> },
+    Delete { key: SnapshotKey },
+    Clone { name: String, key: SnapshotKey },
+    Rollback { name: String, volume: VolumeId, key: SnapshotKey },
+    Resize { volume: VolumeId, bytes: u64 },
+    Remove { volume: VolumeId },
+    Rename { volume: VolumeId, name: String },
+}
+
+impl Planned {
+    fn with_ids(self, catalog: &crate::catalog::Catalog, created_ms: u64) -> Operation {
+        let tags = crate::catalog::Tags::new();
+        let (id, layer, epoch) = (VolumeId(catalog.next_id), catalog.next_layer, catalog.epoch());
+        match self {
+            Planned::Create { name, bytes } => Operation::VolumeCreate { id, layer, name, bytes, created_ms, tags },
+            Planned::Snapshot { name, volumes } => {
+                Operation::Snapshot { epoch, name, created_ms, volumes, group: None, tags }
+            }
+            Planned::Delete { key } => Operation::SnapshotDelete { key },
+            Planned::Clone { name, key } => Operation::Clone { id, layer, name, origin: key, created_ms, tags },
+            Planned::Rollback { name, volume, key } => {
+                Operation::Rollback { id: volume, layer, to: key, epoch, displaced_name: name, created_ms }
+            }
+            Planned::Resize { volume, bytes } => Operation::VolumeResize { id: volume, bytes },
+            Planned::Remove { volume } => Operation::VolumeDelete { id: volume },
+            Planned::Rename { volume, name } => Operation::VolumeRename { id: volume, name },
+        }
+    }
+}
+
+fn stamps_of(data: &MemorySlice) -> Vec<Stamp> {
+    data.bytes(0, data.len())
+        .chunks(512)
+        .map(|sector| read_stamp(sector).unwrap_or_else(|| panic!("I4: a sector that nobody wrote: {:?}", &sector[..16])))
+        .collect()
+}

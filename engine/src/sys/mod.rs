@@ -1,0 +1,29 @@
+//! The operating system: the only home of `unsafe`, io_uring, O_DIRECT, aligned memory, the clock and randomness.
+//!
+//! Memory that devices read into and write from is in `memory`, `buffer_pool` and `shared`; the pool's file, its lock
+//! and the two devices over it in `file`, `lock`, `uring` and `plain`; what wakes a device's thread in `waker`.
+
+mod buffer_pool;
+mod choice;
+#[cfg(test)]
+mod contract;
+mod file;
+mod host;
+mod lock;
+mod memory;
+mod plain;
+mod requests;
+mod ring;
+mod shared;
+mod uring;
+mod waker;
+
+pub use buffer_pool::BufferPool;
+pub use choice::{DeviceKind, open_device};
+pub use file::{CreateOptions, DeviceFile, OpenMode};
+pub use host::{Clock, SystemClock, boot_id, random_bytes};
+pub use memory::{Memory, MemorySlice};
+pub use plain::PlainDevice;
+pub use shared::SharedFile;
+pub use uring::UringDevice;
+pub use waker::{WakeState, Waker};

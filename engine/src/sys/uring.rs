@@ -1,0 +1,326 @@
+//! The device on io_uring: direct I/O, one ring, used by one thread.
+//!
+//! 1. A request's memory is held until the kernel is done with it. `Drop` waits for that; where it can't (the ring
+//!    is another thread's, or has failed) the memory is never freed.
+//! 2. The device may be handed to another thread while no request is in flight: the ring is then made anew there.
+//! 3. Once a call of the ring itself fails, every request in flight and every later one is answered with an error.
+//! 4. A poll stays armed on the waker's eventfd. Its counter is never read back: each write to it fires the poll.
+
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use io_uring::{opcode, types};
+
+use super::requests::{Request, Requests, Verdict};
+use super::ring::{Completed, Ring};
+use super::waker::WakeState;
+use super::{DeviceFile, Waker};
+use crate::device::{Device, DeviceCompletion, DeviceRequest};
+use crate::error::{Error, Kind, Result};
+
+const DEPTH: u32 = 256;
+/// Requests that are queued before the kernel gets them unasked: it works on them while the caller prepares more.
+const SUBMIT_BATCH: usize = 8;
+/// What the kernel knows the poll on the waker by; no slot has this number.
+const WAKE: u64 = u64::MAX;
+const POLL_IN: u32 = 1;
+
+/// A file or block device, driven by an io_uring of its own.
+pub struct UringDevice {
+    // Before the file: its requests use it.
+    ring: Ring,
+    requests: Requests,
+    /// Slots of `requests` that the ring does not have yet.
+    queue: VecDeque<usize>,
+    /// Requests that the ring has.
+    submitted: usize,
+    wake_is_armed: bool,
+    /// Answers that did not come from the ring.
+    refused: Vec<DeviceCompletion>,
+    /// The error number that the ring failed with.
+    failure: Option<i32>,
+    reaped: Vec<Completed>,
+    wake: Arc<WakeState>,
+    bytes: u64,
+    file: Arc<DeviceFile>,
+}
+
+impl UringDevice {
+    /// A device over `file`. It may be made on one thread and used on another.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`] where io_uring is forbidden or too old.
+    pub fn new(file: Arc<DeviceFile>) -> Result<Self> {
+        let failed = |source| {
+            Error::new(Kind::Unavailable, "set up io_uring", file.path().display().to_string()).source(source)
+        };
+        let hint =
+            "see kernel.io_uring_disabled and the container's seccomp profile, or choose the plain device";
+        let ring = Ring::new(DEPTH).map_err(|source| failed(source).hint(hint))?;
+        let wake = WakeState::new().map_err(failed)?;
+        let bytes = file.bytes().map_err(failed)?;
+        Ok(Self {
+            ring,
+            requests: Requests::default(),
+            queue: VecDeque::new(),
+            submitted: 0,
+            wake_is_armed: false,
+            refused: Vec::new(),
+            failure: None,
+            reaped: Vec::new(),
+            wake,
+            bytes,
+            file,
+        })
+    }
+
+    /// Whether this process may use io_uring, and the kernel's is new enough.
+    pub fn permitted() -> bool {
+        Ring::new(1).is_ok()
+    }
+
+    /// Hands what is queued to the kernel and waits for `want` completions, which may be none.
+    fn enter(&mut self, want: usize, timeout: Option<Duration>) {
+        if self.failure.is_some() {
+            return;
+        }
+        let entered = self.bind_here().and_then(|()| {
+            self.push_queued();
+            self.ring.enter(want, timeout)
+        });
+        if let Err(error) = entered {
+            self.fail(&error);
+        }
+    }
+
+    /// Rule 2.
+    fn bind_here(&mut self) -> io::Result<()> {
+        if self.ring.is_bound_here() {
+            return Ok(());
+        }
+        if self.ring.is_bound() {
+            assert!(self.submitted == 0, "a device was moved to another thread with requests in flight");
+            self.ring = Ring::new(DEPTH)?;
+            self.wake_is_armed = false;
+        }
+        self.ring.bind()
+    }
+
+    fn push_queued(&mut self) {
+        if !self.wake_is_armed {
+            let event = types::Fd(self.wake.event().as_raw_fd());
+            let poll = opcode::PollAdd::new(event, POLL_IN).multi(true).build().user_data(WAKE);
+            // SAFETY: the entry points to no memory. The eventfd is ours for as long as the ring is.
+            self.wake_is_armed = unsafe { self.ring.push(&poll) };
+        }
+        let file = types::Fd(self.file.descriptor().as_raw_fd());
+        while let Some(slot) = self.queue.front().copied() {
+            if let Some(request) = self.requests.get_mut(slot) {
+                let entry = request.entry(file).user_data(slot as u64);
+                // SAFETY: the entry points into the request's memory slice, which `requests` keeps until the
+                // completion was reaped (rule 1) and which the caller leaves alone for so long (rule 4 of a device).
+                if !unsafe { self.ring.push(&entry) } {
+                    return;
+                }
+                self.submitted += 1;
+            }
+            self.queue.pop_front();
+        }
+    }
+
+    /// Takes the completions that are there and answers the requests that are over with them.
+    fn collect(&mut self, completions: &mut Vec<DeviceCompletion>) {
+        completions.append(&mut self.refused);
+        let mut reaped = std::mem::take(&mut self.reaped);
+        self.ring.reap(&mut reaped);
+        for completed in reaped.drain(..) {
+            if completed.user_data == WAKE {
+                self.wake_is_armed &= completed.more;
+            } else if let Some(completion) = self.settle(completed) {
+                completions.push(completion);
+            }
+        }
+        self.reaped = reaped;
+    }
+
+    fn settle(&mut self, completed: Completed) -> Option<DeviceCompletion> {
+        // A slot that is gone belonged to a ring that has failed.
+        let slot = usize::try_from(completed.user_data).ok()?;
+        let verdict = self.requests.get_mut(slot)?.answer(completed.result);
+        self.submitted -= 1;
+        match verdict {
+            Verdict::Again => {
+                self.queue.push_back(slot);
+                None
+            }
+            Verdict::Done(result) => {
+                let request = self.requests.remove(slot)?;
+                Some(DeviceCompletion { token: request.token, result })
+            }
+        }
+    }
+
+    /// Rule 3.
+    fn fail(&mut self, error: &io::Error) {
+        let number = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
+        self.failure = Some(number);
+        self.queue.clear();
+        self.submitted = 0;
+        for token in self.requests.abandon() {
+            self.refuse(token, number);
+        }
+    }
+
+    fn refuse(&mut self, token: u64, number: i32) {
+        self.refused.push(DeviceCompletion { token, result: Err(io::Error::from_raw_os_error(number)) });
+    }
+}
+
+impl Device for UringDevice {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn depth(&self) -> usize {
+        DEPTH as usize
+    }
+
+    fn submit(&mut self, token: u64, request: DeviceRequest) {
+        if let Some(number) = self.failure {
+            return self.refuse(token, number);
+        }
+        assert!(self.requests.len() < self.depth(), "more requests than the device's depth");
+        let slot = self.requests.insert(Request::new(token, request));
+        self.queue.push_back(slot);
+        if self.queue.len() >= SUBMIT_BATCH {
+            self.enter(0, None);
+        }
+    }
+
+    fn poll(&mut self, completions: &mut Vec<DeviceCompletion>) {
+        if !self.queue.is_empty() || self.ring.is_work_due() {
+            self.enter(0, None);
+        }
+        self.collect(completions);
+    }
+
+    /// May also return early with nothing.
+    fn wait(&mut self, timeout: Option<Duration>, completions: &mut Vec<DeviceCompletion>) {
+        let before = completions.len();
+        self.collect(completions);
+        // A ring that has failed has nothing to wait for but the waker.
+        if self.failure.is_some() && completions.len() == before {
+            return self.wake.sleep(timeout);
+        }
+        if completions.len() > before || !self.wake.fall_asleep() {
+            return self.poll(completions);
+        }
+        self.enter(1, timeout);
+        self.wake.awake();
+        self.collect(completions);
+    }
+
+    fn waker(&self) -> Waker {
+        self.wake.waker()
+    }
+
+    fn sync_now(&mut self) -> Option<io::Result<()>> {
+        if let Some(number) = self.failure {
+            return Some(Err(io::Error::from_raw_os_error(number)));
+        }
+        (self.requests.len() == 0).then(|| self.file.sync())
+    }
+
+    fn refresh_size(&mut self) -> io::Result<u64> {
+        self.bytes = self.file.bytes()?;
+        Ok(self.bytes)
+    }
+
+    fn describe(&self) -> String {
+        "io_uring, O_DIRECT".to_owned()
+    }
+}
+
+impl Drop for UringDevice {
+    fn drop(&mut self) {
+        let mut dropped = Vec::new();
+        while self.submitted > 0 {
+            if !self.ring.is_bound_here() {
+                self.requests.abandon();
+                return;
+            }
+            // What the kernel does not have yet it does not get any more.
+            for slot in self.queue.drain(..) {
+                self.requests.remove(slot);
+            }
+            self.enter(1, None);
+            self.collect(&mut dropped);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contract::{self, Disk};
+    use super::*;
+    use crate::sys::{Memory, MemorySlice};
+    use std::thread;
+
+    fn uring(file: Arc<DeviceFile>) -> UringDevice {
+        UringDevice::new(file).expect("io_uring is permitted here")
+    }
+
+    #[test]
+    fn keeps_the_contract_of_a_device() {
+        assert!(UringDevice::permitted());
+        contract::contract(uring);
+    }
+
+    #[test]
+    fn an_idle_device_moves_between_threads() {
+        let disk = Disk::new(1 << 20);
+        let mut device = uring(disk.file());
+        let slice = MemorySlice::whole(Memory::heap(4096));
+        for round in 0..3 {
+            device = thread::spawn(move || {
+                contract::run(&mut device, vec![(round, DeviceRequest::Sync)]);
+                device
+            })
+            .join()
+            .expect("used on a second thread");
+            contract::run(&mut device, vec![(round, DeviceRequest::Read { offset: 0, into: slice.clone() })]);
+        }
+    }
+
+    #[test]
+    fn memory_outlives_a_device_that_another_thread_drops() {
+        let disk = Disk::new(1 << 20);
+        let mut device = uring(disk.file());
+        let memory = Memory::heap(1 << 20);
+        device.submit(1, DeviceRequest::Read { offset: 0, into: MemorySlice::whole(Arc::clone(&memory)) });
+        device.poll(&mut Vec::new());
+        let in_flight = device.submitted;
+        thread::spawn(move || drop(device)).join().expect("dropped");
+        assert_eq!(Arc::strong_count(&memory), 1 + in_flight);
+    }
+
+    #[test]
+    fn after_a_failure_everything_is_refused() {
+        let disk = Disk::new(1 << 20);
+        let mut device = uring(disk.file());
+        device.submit(1, DeviceRequest::Sync);
+        device.fail(&io::Error::from_raw_os_error(5));
+        device.submit(2, DeviceRequest::Sync);
+        let mut completions = Vec::new();
+        device.wait(None, &mut completions);
+        let refused: Vec<_> = completions.iter().map(|one| (one.token, one.result.is_err())).collect();
+        assert_eq!(refused, [(1, true), (2, true)]);
+        device.wait(Some(Duration::from_millis(1)), &mut completions);
+        assert_eq!(completions.len(), 2);
+    }
+}
