@@ -5,15 +5,21 @@
 pub mod catalog;
 pub mod checkpoint;
 pub mod checksum;
+pub mod clone;
 pub mod core;
 pub mod device;
 pub mod error;
 pub mod format;
+pub mod group;
 pub mod journal;
 pub mod map;
+pub mod pool;
+pub mod reactor;
 pub mod recovery;
+pub mod snapshot;
 pub mod space;
 pub mod sys;
 pub mod units;
+pub mod volume;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;

@@ -1,6 +1,6 @@
 //! What an operation does to the catalog.
 
-use super::{Catalog, Group, Head, Layer, ObjectKey, Operation, Origin, Snapshot, SnapshotKey, SnapshotState, Subject, Volume};
+use super::{Catalog, Group, Head, Layer, ObjectKey, Operation, Snapshot, SnapshotKey, SnapshotState, Subject, Volume};
 use crate::units::{Epoch, GroupId, LayerId, VolumeId};
 
 impl Catalog {
@@ -8,7 +8,7 @@ impl Catalog {
     pub fn apply(&mut self, operation: &Operation) {
         match operation.clone() {
             Operation::VolumeCreate { id, layer, name, bytes, created_ms, tags } => {
-                self.add_layer(Layer { id: layer, volume: id, origin: None, head: Head::Live, newest_point: Epoch(0) });
+                self.add_layer(Layer { id: layer, volume: id, origin: None, head: Head::Live, points: Vec::new() });
                 self.add_volume(Volume { id, name, bytes, layer, group: None, created_ms, tags });
             }
             Operation::VolumeRename { id, name } => self.rename_volume(id, name),
@@ -32,8 +32,7 @@ impl Catalog {
             }
             Operation::Clone { id, layer, name, origin, created_ms, tags } => {
                 let bytes = self.snapshots.get(&origin).map_or(0, |snapshot| snapshot.bytes);
-                let origin = Some(Origin { layer: origin.layer, epoch: origin.epoch });
-                self.add_layer(Layer { id: layer, volume: id, origin, head: Head::Live, newest_point: Epoch(0) });
+                self.add_layer(Layer::on(origin, layer, id));
                 self.add_volume(Volume { id, name, bytes, layer, group: None, created_ms, tags });
             }
             Operation::CloneDetach { layer } => self.detach(layer),
@@ -99,7 +98,7 @@ impl Catalog {
         self.snapshots.insert(key, snapshot);
         self.dirty.insert(ObjectKey::Snapshot(key));
         if let Some(layer) = self.layers.get_mut(&key.layer) {
-            layer.newest_point = key.epoch;
+            layer.points.push(key.epoch);
             self.dirty.insert(ObjectKey::Layer(key.layer));
         }
     }
@@ -224,8 +223,7 @@ impl Catalog {
         self.add_snapshot(&volume, displaced, displaced_name, created_ms, None, super::Tags::new());
         // Everything the old head maps was born by now, so the displaced snapshot sees it all.
         self.set_head(volume.layer, Head::Trimmed);
-        let origin = Some(Origin { layer: to.layer, epoch: to.epoch });
-        self.add_layer(Layer { id: layer, volume: id, origin, head: Head::Live, newest_point: Epoch(0) });
+        self.add_layer(Layer::on(to, layer, id));
         self.change_volume(id, |volume| {
             volume.layer = layer;
             volume.bytes = bytes;
@@ -240,6 +238,19 @@ impl Catalog {
         if let Some(group) = self.groups.remove(&id) {
             self.group_names.remove(&group.name);
             self.dirty.insert(ObjectKey::Group(id));
+        }
+    }
+
+    /// Forgets the points that no write still to be checkpointed can lie before: all but the newest. For the layers
+    /// that changed, right before a checkpoint takes their objects.
+    pub(crate) fn prune_points(&mut self) {
+        for key in &self.dirty {
+            if let ObjectKey::Layer(id) = key
+                && let Some(layer) = self.layers.get_mut(id)
+            {
+                let old = layer.points.len().saturating_sub(1);
+                layer.points.drain(..old);
+            }
         }
     }
 

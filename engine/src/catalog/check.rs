@@ -92,7 +92,7 @@ impl Catalog {
             }
             Operation::SnapshotRelease { key, reason } => self.check_release(*key, reason),
             Operation::Clone { name, origin, tags, .. } => {
-                self.snapshot(*origin)?;
+                self.visible(*origin)?;
                 check_tags(tags)?;
                 self.check_volume_name(name)
             }

@@ -186,6 +186,11 @@ impl Catalog {
         std::mem::take(&mut self.dirty).into_iter().map(|key| (key, self.object_json(key))).collect()
     }
 
+    /// The objects that changed since they were last taken.
+    pub(crate) fn dirty(&self) -> impl Iterator<Item = ObjectKey> {
+        self.dirty.iter().copied()
+    }
+
     /// Marks objects as changed again, after a checkpoint that should have written them failed.
     pub fn mark_dirty(&mut self, keys: impl IntoIterator<Item = ObjectKey>) {
         self.dirty.extend(keys);

@@ -60,8 +60,18 @@ pub struct Layer {
     pub origin: Option<Origin>,
     /// What becomes of its head.
     pub head: Head,
-    /// The epoch of the newest snapshot it ever had; 0 when it had none.
-    pub newest_point: Epoch,
+    /// Epochs at which intervals began: of the snapshots taken since the last checkpoint, deleted ones too, and the
+    /// newest before that, or the origin's.
+    pub points: Vec<Epoch>,
+}
+
+impl Layer {
+    /// A live layer that begins as a snapshot.
+    pub(super) fn on(origin: SnapshotKey, id: LayerId, volume: VolumeId) -> Self {
+        let points = vec![origin.epoch];
+        let origin = Some(Origin { layer: origin.layer, epoch: origin.epoch });
+        Self { id, volume, origin, head: Head::Live, points }
+    }
 }
 
 /// A snapshot's place: its layer and its epoch.

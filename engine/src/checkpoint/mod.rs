@@ -32,8 +32,8 @@ pub struct FrozenLayer {
     pub origins: Vec<(LayerId, Option<Epoch>)>,
     /// Epochs of its live snapshots, oldest first.
     pub live: Vec<Epoch>,
-    /// Epochs at which an interval begins, oldest first: its origin, its snapshots, and the newest it ever had.
-    /// Deleted ones count, so that an interval's records are never older than those of an earlier interval.
+    /// Epochs at which intervals begin that its changes in the overlay may belong to, oldest first. Deleted snapshots
+    /// count, so that an interval's records are never newer than those of a later interval.
     pub points: Vec<Epoch>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! 1. Each step deletes the keys whose blocks it frees in the same batch, so that progress is what is left: a
 //!    reclaim that a crash or the budget interrupts goes on where it was.
-//! 2. A layer with entries in this checkpoint's overlay waits for the next one: its keys are changing.
+//! 2. The head of a layer with entries in this checkpoint's overlay waits for the next one: its keys are changing.
 //! 3. Between live snapshots *p* and *n*, what was born after *p* and displaced in an interval before *n* is seen by
 //!    no live snapshot: that, and only that, the deletion of the snapshots between them frees.
 
@@ -74,8 +74,10 @@ pub(super) fn run(tasks: &[Reclaim], overlay: &Overlay, edits: &mut Edits<'_>) -
     let mut touched = BTreeSet::new();
     let mut done = Vec::new();
     for task in tasks {
-        // One task a layer and checkpoint: the next one must see what this one deleted.
-        if overlay.layers.contains_key(&task.layer()) || !touched.insert(task.layer()) || budget == 0 {
+        // One task a layer and checkpoint: the next one must see what this one deleted. Only a snapshot's keys are
+        // others than those that the overlay of the same layer changes.
+        let changing = overlay.layers.contains_key(&task.layer()) && !matches!(task, Reclaim::Snapshots { .. });
+        if changing || !touched.insert(task.layer()) || budget == 0 {
             continue;
         }
         let completed = match task {

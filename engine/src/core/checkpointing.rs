@@ -171,24 +171,27 @@ impl Core {
         self.journal.seal(self.durable, &self.tail);
         let position = self.journal.position();
         let overlay = Arc::new(std::mem::take(&mut self.active));
+        let named = self.catalog.dirty().filter_map(|key| match key {
+            ObjectKey::Layer(layer) => Some(layer),
+            _ => None,
+        });
+        let layers = overlay
+            .layers
+            .keys()
+            .copied()
+            .chain(named)
+            .filter(|layer| self.catalog.layers.contains_key(layer))
+            .map(|layer| (layer, freeze_layer(&self.catalog, layer)))
+            .collect();
+        self.catalog.prune_points();
         let objects = self.catalog.take_dirty();
-        let fresh: Vec<_> = objects
+        let fresh = objects
             .iter()
             .filter_map(|(key, json)| match key {
                 ObjectKey::Snapshot(key) if key.epoch >= self.checkpoints.epoch && json.is_some() => Some(*key),
                 _ => None,
             })
             .collect();
-        let mut layers: std::collections::BTreeMap<LayerId, FrozenLayer> = Default::default();
-        let named = objects.iter().filter_map(|(key, _)| match key {
-            ObjectKey::Layer(layer) => Some(*layer),
-            _ => None,
-        });
-        for layer in overlay.layers.keys().copied().chain(named).chain(fresh.iter().map(|key| key.layer)) {
-            if self.catalog.layers.contains_key(&layer) {
-                layers.entry(layer).or_insert_with(|| freeze_layer(&self.catalog, layer));
-            }
-        }
         let state = CheckpointState {
             pool_id: self.pool_id.to_string(),
             incarnation: self.incarnation,
@@ -242,6 +245,8 @@ impl Core {
     fn checkpointed(&mut self, outcome: Outcome) {
         let (Some(work), Some(overlay)) = (self.checkpoints.work.take(), self.frozen.take()) else { return };
         self.statistics.checkpoints += 1;
+        #[cfg(any(test, feature = "sim"))]
+        if std::env::var_os("FIRN_SIM_TRACE").is_some() { eprintln!("checkpoint to {} done, reclaimed {:?}", work.state.next_lsn, outcome.reclaimed); }
         self.statistics.checkpoint_bytes += outcome.batch_bytes;
         self.checkpoints.writing = false;
         self.checkpoints.failure = None;
@@ -303,11 +308,7 @@ impl Core {
 /// What a checkpoint must know of a layer.
 pub(crate) fn freeze_layer(catalog: &Catalog, layer: LayerId) -> FrozenLayer {
     let origins = catalog.chain(layer, None).split_off(1);
-    let mut points: Vec<Epoch> = catalog.snapshots_on(layer).map(|snapshot| snapshot.key.epoch).collect();
-    points.extend(catalog.layers.get(&layer).map(|layer| layer.newest_point).filter(|point| point.0 > 0));
-    points.extend(origins.first().and_then(|(_, at)| *at));
-    points.sort_unstable();
-    points.dedup();
+    let points = catalog.layers.get(&layer).map(|layer| layer.points.clone()).unwrap_or_default();
     FrozenLayer { origins, live: catalog.live_epochs(layer), points }
 }
 

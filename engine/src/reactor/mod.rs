@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::core::{Completion, Core, Owner, Request, Response, WorkDone, WorkItem};
+use crate::core::{Completion, Core, Owner, Response, WorkDone, WorkItem};
 use crate::device::{Device, DeviceCompletion, DeviceRequest};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Position;

@@ -93,6 +93,7 @@ pub fn run(seed: u64) -> RunReport {
         }
         run.report.checkpoints += running.core.statistics().checkpoints;
         running = run.end(running);
+        if std::env::var_os("FIRN_SIM_TRACE").is_some() { eprintln!("-- end of an open, recovered to {} {:?}", running.next_lsn(), running.report); }
         run.compare(&mut running);
     }
     run.report
@@ -133,6 +134,12 @@ impl Run {
             && name == PAGED
         {
             self.paged = Some(*id);
+        }
+        if std::env::var_os("FIRN_SIM_TRACE").is_some() {
+            match &effect {
+                Effect::Write { volume, sector, stamps } => eprintln!("{} write {volume} sectors {sector}+{} stamp {:?} blocks {:?}", event.lsn, stamps.len(), stamps.first(), event.blocks),
+                Effect::Change(operation) => eprintln!("{} {operation:?}", event.lsn),
+            }
         }
         self.live.apply(&effect);
         self.log.push((event.lsn, event.end, effect));
@@ -319,6 +326,7 @@ impl Run {
         self.report.crashes += 1;
         let way = self.random.below(100);
         let killed = way < 40;
+        running.core.take_trace().into_iter().for_each(|event| self.took_effect(event));
         let reached = running.next_lsn();
         self.durable = self.durable.max(running.core.durable_lsn());
         if (40..55).contains(&way) {
