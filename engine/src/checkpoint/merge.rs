@@ -15,8 +15,9 @@ use crate::map::walk::pages_between;
 use crate::map::{Entry, Page};
 use crate::units::{Epoch, LayerId, PageIndex};
 
-/// Undo records of one page from one keyframe to the next.
-const KEYFRAME_INTERVAL: u32 = 16;
+/// Displaced entries of one page from one keyframe to the next: a reader at an old snapshot passes at most so many
+/// undo records, and a keyframe costs a bounded share of what it stands for (decision record 1).
+const KEYFRAME_ENTRIES: u8 = 128;
 /// Pages of an unmapped range that are looked for at once.
 const WINDOW_PAGES: u64 = 1 << 16;
 
@@ -34,7 +35,7 @@ struct PageEdits {
     undo: BTreeMap<Epoch, Undo>,
     changed: BTreeMap<Epoch, Changed>,
     dead: BTreeMap<(Epoch, Epoch), Vec<dead::PhysicalRun>>,
-    undo_since_keyframe: u32,
+    displaced_since_keyframe: u8,
 }
 
 impl<'m, 'a> Merge<'m, 'a> {
@@ -80,7 +81,7 @@ impl<'m, 'a> Merge<'m, 'a> {
             return Ok(head);
         }
         if self.frozen.origins.is_empty() {
-            return Ok(HeadPage { page: Page::default(), undo_since_keyframe: 0 });
+            return Ok(HeadPage { page: Page::default(), displaced_since_keyframe: 0 });
         }
         let found = self.edits.view.resolve(&self.frozen.origins, page)?;
         let mut inherited = found.page;
@@ -88,13 +89,13 @@ impl<'m, 'a> Merge<'m, 'a> {
         for &(layer, at) in self.frozen.origins[..from].iter().rev() {
             self.overlay.apply(layer, page, at, &mut inherited);
         }
-        Ok(HeadPage { page: inherited, undo_since_keyframe: 0 })
+        Ok(HeadPage { page: inherited, displaced_since_keyframe: 0 })
     }
 
     fn page(&mut self, index: PageIndex, versions: &PageVersions) -> Result<()> {
         let base = self.base(index)?;
         let mut page = base.page;
-        let mut edits = PageEdits { undo_since_keyframe: base.undo_since_keyframe, ..PageEdits::default() };
+        let mut edits = PageEdits { displaced_since_keyframe: base.displaced_since_keyframe, ..PageEdits::default() };
         for version in &versions.0 {
             self.version(index, version, &mut page, &mut edits)?;
         }
@@ -166,10 +167,12 @@ impl<'m, 'a> Merge<'m, 'a> {
         let Some(interval) = interval.filter(|_| seen) else {
             return if owned { self.edits.free(old.physical) } else { Ok(()) };
         };
-        let undo = self.undo(index, interval, page, edits)?;
+        self.prepare_undo(index, interval, page, edits)?;
+        let Some(undo) = edits.undo.get_mut(&interval) else { return Ok(()) };
         if undo.displaced >> slot & 1 == 0 {
             undo.displaced |= 1 << slot;
             undo.page.0[slot] = *old;
+            edits.displaced_since_keyframe = edits.displaced_since_keyframe.saturating_add(1);
         }
         if owned {
             dead::push(edits.dead.entry((interval, old.birth)).or_default(), old.physical);
@@ -177,29 +180,22 @@ impl<'m, 'a> Merge<'m, 'a> {
         Ok(())
     }
 
-    fn undo<'e>(
-        &self,
-        index: PageIndex,
-        interval: Epoch,
-        page: &Page,
-        edits: &'e mut PageEdits,
-    ) -> Result<&'e mut Undo> {
-        match edits.undo.entry(interval) {
-            std::collections::btree_map::Entry::Occupied(present) => Ok(present.into_mut()),
-            std::collections::btree_map::Entry::Vacant(vacant) => {
-                if let Some(stored) = self.edits.view.undo(self.layer, index, interval)? {
-                    return Ok(vacant.insert(stored));
-                }
-                // The first displacement in the interval: the page is still what it was when the interval began.
-                edits.undo_since_keyframe += 1;
-                let keyframe = edits.undo_since_keyframe >= KEYFRAME_INTERVAL;
-                if keyframe {
-                    edits.undo_since_keyframe = 0;
-                }
-                let page = if keyframe { page.clone() } else { Page::default() };
-                Ok(vacant.insert(Undo { displaced: 0, keyframe, page }))
-            }
+    /// Makes sure that the interval's undo record is among the edits.
+    fn prepare_undo(&self, index: PageIndex, interval: Epoch, page: &Page, edits: &mut PageEdits) -> Result<()> {
+        if edits.undo.contains_key(&interval) {
+            return Ok(());
         }
+        let undo = match self.edits.view.undo(self.layer, index, interval)? {
+            Some(stored) => stored,
+            // The first displacement in the interval: the page is still what it was when the interval began.
+            None if edits.displaced_since_keyframe >= KEYFRAME_ENTRIES => {
+                edits.displaced_since_keyframe = 0;
+                Undo { displaced: 0, keyframe: true, page: page.clone() }
+            }
+            None => Undo::default(),
+        };
+        edits.undo.insert(interval, undo);
+        Ok(())
     }
 
     fn write(&mut self, index: PageIndex, page: Page, edits: PageEdits) -> Result<()> {
@@ -207,7 +203,7 @@ impl<'m, 'a> Merge<'m, 'a> {
         if page.mapped() == 0 && self.frozen.origins.is_empty() {
             self.edits.batch.delete(Family::Head, &key);
         } else {
-            let value = head::encode(&HeadPage { page, undo_since_keyframe: edits.undo_since_keyframe });
+            let value = head::encode(&HeadPage { page, displaced_since_keyframe: edits.displaced_since_keyframe });
             self.edits.batch.put(Family::Head, &key, &value);
         }
         for (end, undo) in &edits.undo {

@@ -47,6 +47,7 @@ impl Core {
     fn take_effect(&mut self, operation: &Operation) {
         if let Some((layer, first, blocks)) = cut_off(&self.catalog, operation) {
             self.active.unmap(layer, first, blocks, self.catalog.epoch());
+            self.cuts += 1;
         }
         self.catalog.apply(operation);
         self.checkpoints.note_change();

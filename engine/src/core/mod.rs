@@ -126,6 +126,8 @@ pub struct Core {
     parked_writes: VecDeque<WriteJob>,
     parked_changes: VecDeque<(Owner, request::Plan)>,
     edge_jobs: Slab<WriteJob>,
+    /// Times that a volume was made smaller.
+    cuts: u64,
     pins: BTreeMap<SnapshotKey, u32>,
     quarantine: Quarantine,
     pending: Slab<Pending>,
@@ -184,6 +186,7 @@ impl Core {
             parked_writes: VecDeque::new(),
             parked_changes: VecDeque::new(),
             edge_jobs: Slab::new(),
+            cuts: 0,
             pins: BTreeMap::new(),
             quarantine: Quarantine::default(),
             pending: Slab::new(),

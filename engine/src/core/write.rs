@@ -31,9 +31,10 @@ pub(super) struct WriteJob {
     fua: bool,
     /// Blocks before this one are done.
     cursor: u64,
-    /// The whole first and last block, when the request covers them in part, and the layer they were read from.
+    /// The whole first and last block, when the request covers them in part, and where they were read from: the
+    /// layer, and how many volumes had been cut by then. A rollback or a cut in between makes them stale.
     edges: [Option<Vec<u8>>; 2],
-    edges_from: Option<LayerId>,
+    edges_from: Option<(LayerId, u64)>,
     edges_pending: u32,
     locked: bool,
     /// The block is written again as it is.
@@ -199,7 +200,7 @@ impl Core {
             return Advance::Gone;
         }
         let partial = job.partial();
-        if partial != [false, false] && job.edges_from != Some(layer) {
+        if partial != [false, false] && job.edges_from != Some((layer, self.cuts)) {
             self.read_edges(job, layer, partial);
             return Advance::Gone;
         }
@@ -224,7 +225,7 @@ impl Core {
             self.locks.lock(job.volume, job.first(), job.end());
             job.locked = true;
         }
-        job.edges_from = Some(layer);
+        job.edges_from = Some((layer, self.cuts));
         job.edges_pending = partial.iter().map(|&partial| u32::from(partial)).sum();
         self.statistics.partial_writes += 1;
         let (volume, blocks) = (job.volume, [job.first(), job.end() - 1]);

@@ -5,7 +5,7 @@
 //!    live view maps it, is found at once.
 //! 3. Operations also happen between the freezing of a checkpoint and its end, as they do in a real pool.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, ObjectKey, Operation, SnapshotKey, SnapshotState, Tags};
@@ -210,24 +210,23 @@ impl Model {
     /// What the core does at the start of a checkpoint.
     pub(crate) fn freeze(&mut self) {
         let overlay = Arc::new(std::mem::take(&mut self.overlay));
+        let named = self.catalog.dirty().filter_map(|key| match key {
+            ObjectKey::Layer(layer) => Some(layer),
+            _ => None,
+        });
+        let layers = overlay.layers.keys().copied().chain(named);
+        let layers = layers
+            .filter(|layer| self.catalog.layers.contains_key(layer))
+            .map(|layer| (layer, freeze_layer(&self.catalog, layer)))
+            .collect();
+        self.catalog.prune_points();
         let objects = self.catalog.take_dirty();
-        let fresh: Vec<_> = objects
+        let fresh = objects
             .iter()
             .filter_map(|(key, json)| match key {
                 ObjectKey::Snapshot(key) if key.epoch >= self.checkpoint_epoch && json.is_some() => Some(*key),
                 _ => None,
             })
-            .collect();
-        let named = objects.iter().filter_map(|(key, _)| match key {
-            ObjectKey::Layer(layer) => Some(*layer),
-            _ => None,
-        });
-        let layers: BTreeSet<LayerId> =
-            overlay.layers.keys().copied().chain(named).chain(fresh.iter().map(|key| key.layer)).collect();
-        let layers = layers
-            .into_iter()
-            .filter(|layer| self.catalog.layers.contains_key(layer))
-            .map(|layer| (layer, freeze_layer(&self.catalog, layer)))
             .collect();
         let state = CheckpointState {
             pool_id: String::new(),

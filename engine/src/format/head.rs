@@ -3,14 +3,15 @@
 //! ```text
 //! head     1 flags: bit 0, all 64 blocks are mapped
 //!          8 mask of mapped blocks, absent when bit 0 is set
-//!          varint undo records since the last keyframe
+//!          1 displaced entries in undo records since the last keyframe, at most 255
 //!          runs over the mapped blocks
-//! run      1 bits 0..5 length-1, bit 6: data (else a hole)
-//!          data: zigzag varint  first physical block - the one expected (the end of the data run before, at first 0)
-//!                zigzag varint  birth - birth of the data run before (at first 0)
-//!                4 * length     checksums
+//! runs     for each run, 1 byte: bits 0..5 length-1, bit 6: data (else a hole)
+//!          for each data run, zigzag varint: first physical block - the end of the data run before (at first 0)
+//!          for each data run, zigzag varint: birth - birth of the data run before (at first 0)
+//!          for each data block, 4 bytes: checksum
 //! ```
-//! A run covers `length` successive blocks of the mask, at consecutive physical blocks, of one birth.
+//! A run covers `length` successive blocks of the mask, at consecutive physical blocks, of one birth. Values of one
+//! kind stand together because that compresses better (decision record 1).
 
 use super::Malformed;
 use super::bytes::{Reader, put_varint};
@@ -25,8 +26,8 @@ const DATA: u8 = 0x40;
 pub struct HeadPage {
     /// The 64 entries.
     pub page: Page,
-    /// Undo records written for the page since its last keyframe.
-    pub undo_since_keyframe: u32,
+    /// Displaced entries in the page's undo records since its last keyframe.
+    pub displaced_since_keyframe: u8,
 }
 
 /// The value's bytes.
@@ -37,7 +38,7 @@ pub fn encode(head: &HeadPage) -> Vec<u8> {
     if mask != u64::MAX {
         out.extend_from_slice(&mask.to_le_bytes());
     }
-    put_varint(&mut out, u64::from(head.undo_since_keyframe));
+    out.push(head.displaced_since_keyframe);
     encode_runs(&mut out, mask, &head.page);
     out
 }
@@ -53,41 +54,46 @@ pub fn decode(value: &[u8]) -> Result<HeadPage, Malformed> {
         0 => reader.u64()?,
         _ => return Err(Malformed("head page with unknown flags")),
     };
-    let undo_since_keyframe =
-        u32::try_from(reader.varint()?).map_err(|_| Malformed("head page counts too many undo records"))?;
+    let displaced_since_keyframe = reader.u8()?;
     let page = decode_runs(&mut reader, mask)?;
     if page.mapped() != mask || reader.remaining() > 0 {
         return Err(Malformed("head page does not match its mask"));
     }
-    Ok(HeadPage { page, undo_since_keyframe })
+    Ok(HeadPage { page, displaced_since_keyframe })
+}
+
+/// The runs of the blocks in `mask`: the first entry of each and its length.
+fn runs(mask: u64, page: &Page) -> Vec<(Entry, usize)> {
+    let mut runs: Vec<(Entry, usize)> = Vec::new();
+    for entry in bits(mask).map(|slot| page.0[slot]) {
+        match runs.last_mut() {
+            Some((first, length)) if first.followed_by(*length, &entry) => *length += 1,
+            _ => runs.push((entry, 1)),
+        }
+    }
+    runs
 }
 
 /// Appends the runs of the blocks in `mask`.
 pub fn encode_runs(out: &mut Vec<u8>, mask: u64, page: &Page) {
+    let runs = runs(mask, page);
+    for (first, length) in &runs {
+        let [low, ..] = (length - 1).to_le_bytes();
+        out.push(if first.is_hole() { low } else { low | DATA });
+    }
+    let data = || runs.iter().filter(|(first, _)| !first.is_hole());
     let mut expected = 0_u64;
-    let mut birth = 0_u32;
-    let mut slots = bits(mask).peekable();
-    while let Some(first) = slots.next() {
-        let start = page.0[first];
-        let mut run = vec![start];
-        while let Some(next) = slots.peek().map(|&slot| page.0[slot]) {
-            if !start.followed_by(run.len(), &next) {
-                break;
-            }
-            run.push(next);
-            slots.next();
-        }
-        let [length, ..] = (run.len() - 1).to_le_bytes();
-        if start.is_hole() {
-            out.push(length);
-            continue;
-        }
-        out.push(length | DATA);
-        put_varint(out, zigzag(start.physical.0.wrapping_sub(expected)));
-        put_varint(out, zigzag(u64::from(start.birth.0).wrapping_sub(u64::from(birth))));
-        run.iter().for_each(|entry| out.extend_from_slice(&entry.checksum.to_le_bytes()));
-        expected = start.physical.0 + run.len() as u64;
-        birth = start.birth.0;
+    for (first, length) in data() {
+        put_varint(out, zigzag(first.physical.0.wrapping_sub(expected)));
+        expected = first.physical.0 + *length as u64;
+    }
+    let mut birth = 0_u64;
+    for (first, _) in data() {
+        put_varint(out, zigzag(u64::from(first.birth.0).wrapping_sub(birth)));
+        birth = u64::from(first.birth.0);
+    }
+    for entry in bits(mask).map(|slot| page.0[slot]).filter(|entry| !entry.is_hole()) {
+        out.extend_from_slice(&entry.checksum.to_le_bytes());
     }
 }
 
@@ -96,29 +102,39 @@ pub fn encode_runs(out: &mut Vec<u8>, mask: u64, page: &Page) {
 /// # Errors
 /// [`Malformed`] when a run reaches past the mask or a value is out of range.
 pub fn decode_runs(reader: &mut Reader<'_>, mask: u64) -> Result<Page, Malformed> {
-    let mut page = Page::default();
-    let mut expected = 0_u64;
-    let mut birth = 0_u64;
-    let mut slots = bits(mask);
+    let mut runs = Vec::new();
     let mut left = mask.count_ones() as usize;
     while left > 0 {
         let byte = reader.u8()?;
         let length = usize::from(byte & 0x3f) + 1;
         left = left.checked_sub(length).ok_or(Malformed("run reaches past its mask"))?;
-        if byte & DATA == 0 {
-            slots.by_ref().take(length).for_each(drop);
-            continue;
+        if byte & !(0x3f | DATA) != 0 {
+            return Err(Malformed("run of unknown kind"));
         }
+        runs.push((Entry::HOLE, length, byte & DATA != 0));
+    }
+    let mut expected = 0_u64;
+    for (first, length, _) in runs.iter_mut().filter(|(.., data)| *data) {
         let start = expected.wrapping_add(unzigzag(reader.varint()?));
-        birth = birth.wrapping_add(unzigzag(reader.varint()?));
         if start == 0 || start >= 1 << 40 {
             return Err(Malformed("run at an impossible physical block"));
         }
-        let born = u32::try_from(birth).map_err(|_| Malformed("run with an impossible birth"))?;
-        for (slot, at) in slots.by_ref().take(length).zip(start..) {
-            page.0[slot] = Entry::data(at, born, reader.u32()?);
+        first.physical.0 = start;
+        expected = start + *length as u64;
+    }
+    let mut birth = 0_u64;
+    for (first, ..) in runs.iter_mut().filter(|(.., data)| *data) {
+        birth = birth.wrapping_add(unzigzag(reader.varint()?));
+        first.birth.0 = u32::try_from(birth).map_err(|_| Malformed("run with an impossible birth"))?;
+    }
+    let mut page = Page::default();
+    let mut slots = bits(mask);
+    for (first, length, data) in runs {
+        for (slot, at) in slots.by_ref().take(length).zip(first.physical.0..) {
+            if data {
+                page.0[slot] = Entry::data(at, first.birth.0, reader.u32()?);
+            }
         }
-        expected = start + length as u64;
     }
     Ok(page)
 }
@@ -148,7 +164,7 @@ mod tests {
     use super::*;
 
     fn check(page: Page, at_most: usize) {
-        let head = HeadPage { page, undo_since_keyframe: 5 };
+        let head = HeadPage { page, displaced_since_keyframe: 5 };
         let bytes = encode(&head);
         assert_eq!(decode(&bytes), Ok(head));
         assert!(bytes.len() <= at_most, "{} bytes", bytes.len());
