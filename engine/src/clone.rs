@@ -5,23 +5,27 @@
 //! block of the origin may be left in the clone's map when its origin is forgotten.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::catalog::{Operation, Tags};
 use crate::checkpoint;
 use crate::core::{Request, Response};
 use crate::error::{Error, Kind, Result};
+use crate::map::Page;
+use crate::map::walk::pages_between;
 use crate::reactor::Handle;
 use crate::snapshot::Snapshot;
 use crate::units::{BLOCK_BYTES, BlockIndex, Epoch, LayerId, PAGE_BLOCKS, PageIndex, VolumeId};
-use crate::volume::{Volume, each_page};
+use crate::volume::Volume;
 
 /// Blocks that are written again at once.
 const REWRITES_MAX: usize = 256;
 /// Times that the map is looked through. The second time nothing is left, unless the clone's blocks were displaced
 /// by something that does not exist yet.
 const PASSES_MAX: usize = 4;
+/// Map pages whose existence is asked for at once when a clone's map is walked.
+const WALK_PAGES: u64 = 1 << 16;
 
 /// How far a detach came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,11 +126,10 @@ impl Volume {
 }
 
 /// The page's blocks that are the origin's, within the volume.
-fn inherited(page: PageIndex, content: &crate::map::Page, shared: &Shared) -> VecDeque<BlockIndex> {
+fn inherited(page: PageIndex, content: &Page, shared: &Shared) -> VecDeque<BlockIndex> {
     let entries = (page.first_block().0..).zip(&content.0[..]);
-    let of_origin = entries.filter(|(block, entry)| {
-        *block < shared.blocks && !entry.is_hole() && entry.birth <= shared.origin
-    });
+    let of_origin = entries
+        .filter(|(block, entry)| *block < shared.blocks && !entry.is_hole() && entry.birth <= shared.origin);
     debug_assert!(content.0.len() as u64 == PAGE_BLOCKS);
     of_origin.map(|(block, _)| BlockIndex(block)).collect()
 }
@@ -172,4 +175,30 @@ impl Rewrites {
         }
         Ok(())
     }
+}
+
+/// Calls `visit` with every map page of a live layer that may map one of `blocks`, as of a checkpoint that is made
+/// first, until it says stop.
+fn each_page(
+    handle: &Handle,
+    layer: LayerId,
+    blocks: Range<BlockIndex>,
+    mut visit: impl FnMut(PageIndex, &Page) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    handle.checkpoint()?;
+    let chain: Vec<(LayerId, Option<Epoch>)> = handle.look(move |core| core.catalog().chain(layer, None))?;
+    let store = handle.store()?;
+    let view = store.view();
+    let end = blocks.end.0.div_ceil(PAGE_BLOCKS);
+    let mut start = blocks.start.page().0;
+    while start < end {
+        let window = PageIndex(start)..PageIndex(end.min(start + WALK_PAGES));
+        for page in pages_between(&view, &[], &chain, window.start, window.end)? {
+            if visit(page, &view.resolve(&chain, page)?.page)?.is_break() {
+                return Ok(());
+            }
+        }
+        start = window.end.0;
+    }
+    Ok(())
 }

@@ -159,5 +159,6 @@ impl Group {
 
 fn find(catalog: &crate::catalog::Catalog, id: GroupId) -> Result<&crate::catalog::Group> {
     let found = catalog.groups().find(|group| group.id == id);
-    found.ok_or_else(|| Error::new(Kind::NotFound, "find group", format!("no consistency group with id {id}")))
+    found
+        .ok_or_else(|| Error::new(Kind::NotFound, "find group", format!("no consistency group with id {id}")))
 }

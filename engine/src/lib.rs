@@ -3,10 +3,12 @@
 //! `docs/architecture.md` maps the modules; `docs/format.md` describes every byte that is stored.
 
 pub mod catalog;
+pub mod check;
 pub mod checkpoint;
 pub mod checksum;
 pub mod clone;
 pub mod core;
+pub mod delta;
 pub mod device;
 pub mod error;
 pub mod format;

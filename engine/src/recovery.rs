@@ -28,7 +28,7 @@ use crate::journal::replay::{Chain, read_chain};
 use crate::journal::tail::{Tail, TailOwner, TailShape};
 use crate::journal::{Journal, Position, Ring};
 use crate::map::store::{CheckpointState, MapStore};
-use crate::sys::Memory;
+use crate::sys::{BufferPool, Memory};
 use crate::units::{BLOCK_LEN, Epoch, LayerId, Lsn, PoolId};
 use blocking::Blocking;
 
@@ -58,6 +58,8 @@ pub struct TailPlace {
     pub boot_id: [u8; 16],
     /// The shape of the new tail.
     pub shape: TailShape,
+    /// Buffers for the core.
+    pub buffers: BufferPool,
 }
 
 /// What opening found and did.
@@ -155,13 +157,18 @@ pub fn open(
     check_pair(&superblock, &state, device.bytes())?;
     report.clean = superblock.clean.is_some();
     let ring = Ring { start: superblock.journal_start, blocks: superblock.journal_blocks };
-    if superblock.clean.is_none() {
-        finish_tail(&mut device, &superblock, ring, &tail, &mut report)?;
-    }
+    let left = match superblock.clean {
+        None => finish_tail(&mut device, &superblock, ring, &tail, &mut report)?,
+        Some(_) => None,
+    };
     let start = Position { next_lsn: state.next_lsn, next_sequence: state.next_sequence, previous: state.previous };
     let mut chain = read_chain(ring, superblock.pool_id, start, |at, length| device.read(at, length))?;
     check_clean_end(&superblock, &chain)?;
-    cut_unwritten(&mut device, &superblock, &mut chain, &mut report)?;
+    match left {
+        // The device took all of it: what is not there now was not torn by a crash, and its reads will say so.
+        Some(published) => check_published(published, &chain)?,
+        None => cut_unwritten(&mut device, &superblock, &mut chain, &mut report)?,
+    }
 
     let loaded = load::load(store, &superblock, &state, &chain, &mut report)?;
     let incarnation = superblock.incarnation.max(chain.incarnation).max(state.incarnation) + 1;
@@ -171,6 +178,7 @@ pub fn open(
     // no tail to believe, and needs none, because everything was synced.
     let memory = new_tail(tail.shape.bytes())?;
     let owner = TailOwner { pool_id: superblock.pool_id, boot_id: tail.boot_id, incarnation };
+    let buffers = tail.buffers;
     let tail = Tail::create(memory, tail.shape, owner);
     superblocks::write(&mut device, &superblock)?;
     let journal = Journal::new(ring, superblock.pool_id, incarnation, end, state.next_sequence);
@@ -183,6 +191,7 @@ pub fn open(
         tail,
         overlay: loaded.overlay,
         durable: end.next_lsn,
+        buffers,
         checkpoint_epoch: state.epoch,
     };
     Ok(Opened { parts, superblock, report })
@@ -203,20 +212,21 @@ fn check_pair(superblock: &Superblock, state: &CheckpointState, device_bytes: u6
     Ok(())
 }
 
-/// Writes what a dead process left in the tail where it belongs.
+/// Writes what a dead process left in the tail where it belongs. Returns how far that process came; `None` when
+/// it left nothing.
 fn finish_tail(
     device: &mut Blocking<'_>,
     superblock: &Superblock,
     ring: Ring,
     place: &TailPlace,
     report: &mut RecoveryReport,
-) -> Result<()> {
+) -> Result<Option<Lsn>> {
     let owner = TailOwner {
         pool_id: superblock.pool_id,
         boot_id: place.boot_id,
         incarnation: superblock.incarnation,
     };
-    let Some(tail) = place.left.clone().and_then(|memory| Tail::open(memory, owner)) else { return Ok(()) };
+    let Some(tail) = place.left.clone().and_then(|memory| Tail::open(memory, owner)) else { return Ok(None) };
     let damaged = |detail: String| Error::new(Kind::Damaged, "recover from shared memory", detail);
     let journal = tail.left_journal().map_err(|source| damaged("its journal is not readable".to_owned()).source(source))?;
     let data = tail.left_data();
@@ -232,7 +242,19 @@ fn finish_tail(
     device.drain()?;
     device.sync()?;
     report.tail_blocks = (data.len() + journal.len()) as u64;
-    Ok(())
+    Ok(Some(tail.left_next_lsn()))
+}
+
+fn check_published(published: Lsn, chain: &Chain) -> Result<()> {
+    if published <= chain.end.next_lsn {
+        return Ok(());
+    }
+    let detail = format!(
+        "the process before had come to record {published}, but the journal on the device ends at {}",
+        chain.end.next_lsn
+    );
+    Err(Error::new(Kind::Damaged, "recover pool", detail)
+        .hint("the device lost writes that it had completed; remove the shared-memory file to open what is left"))
 }
 
 fn check_clean_end(superblock: &Superblock, chain: &Chain) -> Result<()> {

@@ -1,17 +1,20 @@
 //! Snapshots: immutable views of a volume.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{Catalog, Head, Operation, SnapshotKey, SnapshotState, Subject, Tags};
+use crate::catalog::{self, Catalog, Head, Operation, SnapshotKey, SnapshotState, Subject, Tags};
 use crate::checkpoint;
 use crate::core::{Request, Target};
+use crate::delta::{self, DeltaExtent, Point};
 use crate::error::{Error, Kind, Result};
 use crate::format::{dead, head, keys};
-use crate::map::store::{Family, StoreView, malformed};
+use crate::map::store::{Family, MapStore, StoreView, malformed};
 use crate::reactor::Handle;
-use crate::units::{BLOCK_BYTES, Epoch, LayerId, PageIndex};
+use crate::units::{BLOCK_BYTES, BlockIndex, Epoch, LayerId, PageIndex};
 
 /// A snapshot of an open pool. Cheap to clone, usable from several threads. After it was deleted every call says
 /// [`Kind::NotFound`].
@@ -74,6 +77,15 @@ impl Snapshot {
         &self.handle
     }
 
+    /// Its name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] after it was deleted.
+    pub fn name(&self) -> Result<String> {
+        let key = self.key;
+        self.handle.try_look(move |core| Ok(visible(core.catalog(), key)?.name.clone()))
+    }
+
     /// Fills `into` from `offset`.
     ///
     /// # Errors
@@ -81,6 +93,37 @@ impl Snapshot {
     /// a block is not what was written: then nothing in `into` is to be believed.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
         self.handle.read(Target::Snapshot(self.key), offset, into)
+    }
+
+    /// Shows `visit` every extent of `range` that it maps, in block order, until it says stop (`false`). Makes a
+    /// checkpoint when it was taken after the last one.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] after it was deleted, what the metadata store or `visit` said.
+    pub fn allocation(
+        &self,
+        range: Range<BlockIndex>,
+        visit: impl FnMut(DeltaExtent) -> Result<bool>,
+    ) -> Result<()> {
+        let _pin = self.pin()?;
+        Comparison::new(&self.handle, None, self.key.into())?.run(range, visit)
+    }
+
+    /// Shows `visit` every extent of `range` that changed from the snapshot `older` to this one, exact to the block,
+    /// in block order, until it says stop (`false`). The two may be given in either order of time, and be of volumes
+    /// that share an origin. Makes a checkpoint when one was taken after the last one.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] after one of them was deleted, [`Kind::Invalid`] when they share no origin, what the
+    /// metadata store or `visit` said.
+    pub fn changes_since(
+        &self,
+        older: &Snapshot,
+        range: Range<BlockIndex>,
+        visit: impl FnMut(DeltaExtent) -> Result<bool>,
+    ) -> Result<()> {
+        let _pins = (self.pin()?, older.pin()?);
+        Comparison::new(&self.handle, Some(older.key.into()), self.key.into())?.run(range, visit)
     }
 
     /// Deletes it. Its room comes back in the background; blocks that clones need stay until they let go.
@@ -139,7 +182,11 @@ impl Snapshot {
     /// # Errors
     /// [`Kind::Invalid`] for a key that can't be.
     pub fn untag(&self, key: &str) -> Result<()> {
-        self.operate(Operation::Tag { subject: Subject::Snapshot(self.key), key: key.to_owned(), value: None })
+        self.operate(Operation::Tag {
+            subject: Subject::Snapshot(self.key),
+            key: key.to_owned(),
+            value: None,
+        })
     }
 
     /// What is known of it. Makes a checkpoint when it was taken after the last one.
@@ -170,12 +217,73 @@ impl Snapshot {
     }
 }
 
-fn describe(catalog: &Catalog, key: SnapshotKey) -> Result<SnapshotInfo> {
-    let snapshot = catalog.snapshot(key)?;
-    if snapshot.state != SnapshotState::Visible {
-        return Err(Error::new(Kind::NotFound, "find snapshot", "the snapshot was deleted"));
+/// Two points to compare, or one to look at, as of a checkpoint that holds both. Snapshots are pinned by the caller.
+pub(crate) struct Comparison {
+    store: Arc<MapStore>,
+    /// What the catalog says of the two points; the rest of it may be large.
+    excerpt: Catalog,
+    older: Option<Point>,
+    newer: Point,
+}
+
+impl Comparison {
+    pub(crate) fn new(handle: &Handle, older: Option<Point>, newer: Point) -> Result<Self> {
+        // The catalog before the checkpoint: what it names is then in the store.
+        let excerpt =
+            handle.try_look(move |core| excerpt(core.catalog(), older.into_iter().chain([newer])))?;
+        let store = handle.store()?;
+        let is_held = |point: Point| -> Result<bool> {
+            // A head goes on changing.
+            let Some(epoch) = point.at else { return Ok(false) };
+            let key = SnapshotKey { layer: point.layer, epoch };
+            Ok(checkpoint::snapshot_usage(&store.view(), key)?.is_some())
+        };
+        if !(is_held(newer)? && older.map_or(Ok(true), is_held)?) {
+            handle.checkpoint()?;
+        }
+        Ok(Self { store, excerpt, older, newer })
     }
-    let group = catalog.groups().find(|group| Some(group.id) == snapshot.group).map(|group| group.name.clone());
+
+    pub(crate) fn run(
+        &self,
+        range: Range<BlockIndex>,
+        visit: impl FnMut(DeltaExtent) -> Result<bool>,
+    ) -> Result<()> {
+        let view = self.store.view();
+        match self.older {
+            Some(older) => delta::delta(&view, &self.excerpt, older, self.newer, range, visit),
+            None => delta::allocation(&view, &self.excerpt, self.newer, range, visit),
+        }
+    }
+}
+
+/// The snapshots and layers that the points and everything they stand on consist of.
+fn excerpt(catalog: &Catalog, points: impl Iterator<Item = Point>) -> Result<Catalog> {
+    let mut excerpt = Catalog::new(catalog.epoch(), catalog.next_id, catalog.next_layer);
+    for point in points {
+        if let Some(epoch) = point.at {
+            let key = SnapshotKey { layer: point.layer, epoch };
+            excerpt.snapshots.insert(key, catalog.snapshot(key)?.clone());
+        }
+        for (layer, _) in catalog.chain(point.layer, point.at) {
+            excerpt.layers.extend(catalog.layers.get(&layer).map(|found| (layer, found.clone())));
+        }
+    }
+    Ok(excerpt)
+}
+
+fn visible(catalog: &Catalog, key: SnapshotKey) -> Result<&catalog::Snapshot> {
+    let snapshot = catalog.snapshot(key)?;
+    match snapshot.state {
+        SnapshotState::Visible => Ok(snapshot),
+        _ => Err(Error::new(Kind::NotFound, "find snapshot", "the snapshot was deleted")),
+    }
+}
+
+fn describe(catalog: &Catalog, key: SnapshotKey) -> Result<SnapshotInfo> {
+    let snapshot = visible(catalog, key)?;
+    let group =
+        catalog.groups().find(|group| Some(group.id) == snapshot.group).map(|group| group.name.clone());
     Ok(SnapshotInfo {
         key,
         name: snapshot.name.clone(),

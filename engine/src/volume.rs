@@ -3,23 +3,21 @@
 //! A handle names its volume by id, so a rename does not disturb it; after a delete every call says
 //! [`Kind::NotFound`]. Changes of the catalog are durable on return; data is durable after a flush.
 
-use std::ops::{ControlFlow, Range};
+mod info;
 
-use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+pub use info::{VolumeInfo, VolumeOrigin};
 
 use crate::catalog::{Catalog, Operation, SnapshotKey, Subject, Tags};
 use crate::checkpoint;
 use crate::core::{Request, Response, Target};
+use crate::delta::{DeltaExtent, Point};
 use crate::error::{Error, Kind, Result};
-use crate::map::Page;
-use crate::map::walk::pages_between;
 use crate::reactor::Handle;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Comparison, Snapshot};
 use crate::sys::MemorySlice;
-use crate::units::{BLOCK_BYTES, BlockIndex, Epoch, LayerId, PAGE_BLOCKS, PageIndex, VolumeId};
-
-/// Map pages whose existence is asked for at once when a volume's map is walked.
-const WALK_PAGES: u64 = 1 << 16;
+use crate::units::{BLOCK_BYTES, BlockIndex, VolumeId};
 
 /// A volume of an open pool. Cheap to clone, usable from several threads. Offsets and lengths are in bytes and
 /// multiples of 512.
@@ -27,38 +25,6 @@ const WALK_PAGES: u64 = 1 << 16;
 pub struct Volume {
     handle: Handle,
     id: VolumeId,
-}
-
-/// What is known of a volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeInfo {
-    /// Its identity.
-    pub id: VolumeId,
-    /// Its name.
-    pub name: String,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Bytes that it maps, shared ones included, as of the last checkpoint.
-    pub mapped_bytes: u64,
-    /// When it was created, in ms since 1970.
-    pub created_ms: u64,
-    /// The consistency group that it belongs to.
-    pub group: Option<String>,
-    /// The snapshot that it is a clone of, or was rolled back to.
-    pub origin: Option<VolumeOrigin>,
-    /// How many snapshots it has.
-    pub snapshots: u64,
-    /// What the user noted on it.
-    pub tags: Tags,
-}
-
-/// The snapshot that a volume stands on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeOrigin {
-    /// The snapshot's volume, while that exists.
-    pub volume: Option<String>,
-    /// The snapshot's name, also after it was deleted.
-    pub snapshot: String,
 }
 
 /// One request to a volume, for [`Volume::submit`].
@@ -101,6 +67,15 @@ impl Volume {
     /// Its identity, for requests of a local client.
     pub fn id(&self) -> VolumeId {
         self.id
+    }
+
+    /// Its name.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] after it was deleted.
+    pub fn name(&self) -> Result<String> {
+        let id = self.id;
+        self.handle.try_look(move |core| Ok(core.catalog().volume(id)?.name.clone()))
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -155,7 +130,9 @@ impl Volume {
     pub fn submit(&self, request: VolumeRequest, callback: impl FnOnce(Result<Response>) + Send + 'static) {
         let volume = self.id;
         let request = match request {
-            VolumeRequest::Read { offset, length } => Request::Read { target: Target::Volume(volume), offset, length },
+            VolumeRequest::Read { offset, length } => {
+                Request::Read { target: Target::Volume(volume), offset, length }
+            }
             VolumeRequest::Write { offset, data, fua } => Request::Write { volume, offset, data, fua },
             VolumeRequest::Unmap { offset, length, fua } => Request::Unmap { volume, offset, length, fua },
             VolumeRequest::Flush => Request::Flush,
@@ -191,24 +168,56 @@ impl Volume {
     }
 
     fn cuts_data(&self, bytes: u64) -> Result<bool> {
-        let id = self.id;
-        let look = self.handle.try_look(move |core| {
-            let volume = core.catalog().volume(id)?;
-            Ok((volume.bytes, volume.layer))
-        });
-        let (before, layer) = look?;
-        if bytes >= before {
-            return Ok(false);
-        }
-        let blocks = BlockIndex(bytes.div_ceil(BLOCK_BYTES))..BlockIndex(before.div_ceil(BLOCK_BYTES));
-        let first = blocks.start;
+        let before = self.bytes()?;
+        let cut = BlockIndex(bytes.div_ceil(BLOCK_BYTES))..BlockIndex(before.div_ceil(BLOCK_BYTES));
         let mut found = false;
-        each_page(&self.handle, layer, blocks, |page, content| {
-            let mapped = content.mapped();
-            found |= (0..PAGE_BLOCKS).any(|slot| mapped >> slot & 1 == 1 && page.first_block().0 + slot >= first.0);
-            Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
+        if !cut.is_empty() {
+            self.allocation(cut, |_| {
+                found = true;
+                Ok(false)
+            })?;
+        }
         Ok(found)
+    }
+
+    fn bytes(&self) -> Result<u64> {
+        let id = self.id;
+        self.handle.try_look(move |core| Ok(core.catalog().volume(id)?.bytes))
+    }
+
+    /// Shows `visit` every extent of `range` that is mapped, in block order, until it says stop (`false`). What was
+    /// acknowledged before this call is counted, and some of what came later.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] after it was deleted, what the metadata store or `visit` said.
+    pub fn allocation(
+        &self,
+        range: Range<BlockIndex>,
+        visit: impl FnMut(DeltaExtent) -> Result<bool>,
+    ) -> Result<()> {
+        Comparison::new(&self.handle, None, self.head()?)?.run(range, visit)
+    }
+
+    /// Shows `visit` every extent of `range` that changed since the snapshot `older`, in block order, until it says
+    /// stop (`false`). What was acknowledged before this call is counted, and some of what came later. The snapshot
+    /// may be of another volume with which this one shares an origin.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] after one of them was deleted, [`Kind::Invalid`] when they share no origin, what the
+    /// metadata store or `visit` said.
+    pub fn changes_since(
+        &self,
+        older: &Snapshot,
+        range: Range<BlockIndex>,
+        visit: impl FnMut(DeltaExtent) -> Result<bool>,
+    ) -> Result<()> {
+        let _pin = older.pin()?;
+        Comparison::new(&self.handle, Some(older.key().into()), self.head()?)?.run(range, visit)
+    }
+
+    fn head(&self) -> Result<Point> {
+        let id = self.id;
+        self.handle.try_look(move |core| Ok(Point::head(core.catalog().volume(id)?.layer)))
     }
 
     /// Deletes it. Its room comes back in the background, also after a restart; blocks that clones need stay.
@@ -255,7 +264,8 @@ impl Volume {
         let (id, name) = (self.id, name.to_owned());
         let key = self.change(move |catalog, created_ms| {
             let (layer, epoch) = (catalog.volume(id)?.layer, catalog.epoch());
-            let operation = Operation::Snapshot { epoch, name, created_ms, volumes: vec![id], group: None, tags };
+            let operation =
+                Operation::Snapshot { epoch, name, created_ms, volumes: vec![id], group: None, tags };
             Ok((operation, SnapshotKey { layer, epoch }))
         })?;
         Ok(Snapshot::new(self.handle.clone(), key))
@@ -313,7 +323,7 @@ impl Volume {
         let id = self.id;
         let (layer, info) = self.handle.try_look(move |core| {
             let catalog = core.catalog();
-            Ok((catalog.volume(id)?.layer, describe(catalog, id)?))
+            Ok((catalog.volume(id)?.layer, info::describe(catalog, id)?))
         })?;
         let mapped = checkpoint::layer_usage(&self.handle.store()?.view(), layer)?.unwrap_or(0);
         Ok(VolumeInfo { mapped_bytes: mapped * BLOCK_BYTES, ..info })
@@ -331,27 +341,6 @@ impl Volume {
     }
 }
 
-fn describe(catalog: &Catalog, id: VolumeId) -> Result<VolumeInfo> {
-    let volume = catalog.volume(id)?;
-    let origin = catalog.layers.get(&volume.layer).and_then(|layer| layer.origin);
-    let origin = origin.and_then(|origin| catalog.snapshot(origin.into()).ok()).map(|snapshot| VolumeOrigin {
-        volume: catalog.volume(snapshot.volume).ok().map(|volume| volume.name.clone()),
-        snapshot: snapshot.name.clone(),
-    });
-    let group = catalog.groups().find(|group| Some(group.id) == volume.group).map(|group| group.name.clone());
-    Ok(VolumeInfo {
-        id,
-        name: volume.name.clone(),
-        bytes: volume.bytes,
-        mapped_bytes: 0,
-        created_ms: volume.created_ms,
-        group,
-        origin,
-        snapshots: catalog.snapshots_of(id).len() as u64,
-        tags: volume.tags.clone(),
-    })
-}
-
 fn free_name(catalog: &Catalog, id: VolumeId) -> Result<String> {
     let volume = catalog.volume(id)?;
     // One more number than there are snapshots: one of them is free.
@@ -359,30 +348,4 @@ fn free_name(catalog: &Catalog, id: VolumeId) -> Result<String> {
         .map(|number| format!("before-rollback-{number}"))
         .find(|name| catalog.snapshot_named(volume, name).is_err())
         .ok_or_else(|| Error::new(Kind::Bug, "roll back", "no free name for what is displaced"))
-}
-
-/// Calls `visit` with every map page of a live layer that may map one of `blocks`, as of a checkpoint that is made
-/// first, until it says stop.
-pub(crate) fn each_page(
-    handle: &Handle,
-    layer: LayerId,
-    blocks: Range<BlockIndex>,
-    mut visit: impl FnMut(PageIndex, &Page) -> Result<ControlFlow<()>>,
-) -> Result<()> {
-    handle.checkpoint()?;
-    let chain: Vec<(LayerId, Option<Epoch>)> = handle.look(move |core| core.catalog().chain(layer, None))?;
-    let store = handle.store()?;
-    let view = store.view();
-    let end = blocks.end.0.div_ceil(PAGE_BLOCKS);
-    let mut start = blocks.start.page().0;
-    while start < end {
-        let window = PageIndex(start)..PageIndex(end.min(start + WALK_PAGES));
-        for page in pages_between(&view, &[], &chain, window.start, window.end)? {
-            if visit(page, &view.resolve(&chain, page)?.page)?.is_break() {
-                return Ok(());
-            }
-        }
-        start = window.end.0;
-    }
-    Ok(())
 }

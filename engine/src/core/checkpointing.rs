@@ -143,12 +143,13 @@ impl Core {
         let journal_is_half_full = self.journal.used_blocks() * 2 >= self.journal.ring_blocks();
         let waiting = self.active.superseded_blocks * 20 >= self.space.blocks();
         let changed = !self.active.is_empty() || self.journal.next_lsn() > self.durable;
-        let late = self.now_ms.saturating_sub(self.checkpoints.last_ms) >= self.options.checkpoint_interval_ms;
+        let age_ms = self.now_ms.saturating_sub(self.checkpoints.last_ms);
+        let late = age_ms >= self.options.checkpoint_interval_ms;
         self.checkpoints.wanted > self.checkpoints.started
             || journal_is_half_full
             || waiting
             || self.active.bytes >= self.options.overlay_bytes
-            || self.catalog.has_reclaims()
+            || self.catalog.has_reclaims() && age_ms >= self.options.reclaim_interval_ms
             || late && (changed || self.checkpoints.catalog_changed)
     }
 
@@ -245,8 +246,6 @@ impl Core {
     fn checkpointed(&mut self, outcome: Outcome) {
         let (Some(work), Some(overlay)) = (self.checkpoints.work.take(), self.frozen.take()) else { return };
         self.statistics.checkpoints += 1;
-        #[cfg(any(test, feature = "sim"))]
-        if std::env::var_os("FIRN_SIM_TRACE").is_some() { eprintln!("checkpoint to {} done, reclaimed {:?}", work.state.next_lsn, outcome.reclaimed); }
         self.statistics.checkpoint_bytes += outcome.batch_bytes;
         self.checkpoints.writing = false;
         self.checkpoints.failure = None;

@@ -77,7 +77,8 @@ impl Core {
 
     /// Bounds what a recovery has to verify, and says in the journal how far it is durable.
     pub(super) fn flush_when_due(&mut self) {
-        if self.failed.is_some() || self.flushes.is_waiting() || self.flushes.sync_in_flight {
+        // A pool that closes ends its journal with its last checkpoint.
+        if self.failed.is_some() || self.closing || self.flushes.is_waiting() || self.flushes.sync_in_flight {
             return;
         }
         let unsynced = self.journal.next_lsn() > self.flushes.last_sync_lsn.max(self.durable);

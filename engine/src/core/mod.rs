@@ -59,6 +59,8 @@ pub struct CoreOptions {
     pub overlay_bytes: usize,
     /// Longest time between checkpoints while something changed, in ms.
     pub checkpoint_interval_ms: u64,
+    /// Shortest time between checkpoints that are made only to give back the room of what was deleted, in ms.
+    pub reclaim_interval_ms: u64,
     /// Longest time that an acknowledged write stays without a sync, in ms; it bounds what recovery must verify.
     pub sync_interval_ms: u64,
     /// Most blocks that are written without a sync, for the same reason.
@@ -73,6 +75,7 @@ impl Default for CoreOptions {
             cache_bytes: 128 << 20,
             overlay_bytes: 96 << 20,
             checkpoint_interval_ms: 60_000,
+            reclaim_interval_ms: 250,
             sync_interval_ms: 1_000,
             unsynced_blocks: 64 << 10,
             writes_in_flight: 4,
@@ -98,6 +101,8 @@ pub struct CoreParts {
     pub overlay: Overlay,
     /// Every record before this LSN is durable.
     pub durable: Lsn,
+    /// Buffers for data on its way in and out.
+    pub buffers: BufferPool,
     /// The epoch at the last checkpoint: snapshots from it on are not counted in RocksDB yet.
     pub checkpoint_epoch: crate::units::Epoch,
 }
@@ -192,7 +197,7 @@ impl Core {
             pending: Slab::new(),
             device_requests: VecDeque::new(),
             stage_writes_in_flight: 0,
-            buffers: BufferPool::new(64 << 20),
+            buffers: parts.buffers,
             completions: Vec::new(),
             work: Vec::new(),
             failed: None,

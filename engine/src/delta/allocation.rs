@@ -95,17 +95,26 @@ impl<'a> LayerWalk<'a> {
     /// Goes to the first page not below `from`.
     fn forward(&mut self, from: PageIndex) -> Result<()> {
         let layer = self.layer;
-        self.head.forward(from, |page| keys::head(layer, page).to_vec(), |key| {
-            let (_, page) = keys::read_head(key).map_err(|source| malformed(Family::Head, key, source))?;
-            Ok((page, true))
-        })?;
+        self.head.forward(
+            from,
+            |page| keys::head(layer, page).to_vec(),
+            |key| {
+                let (_, page) =
+                    keys::read_head(key).map_err(|source| malformed(Family::Head, key, source))?;
+                Ok((page, true))
+            },
+        )?;
         let Some((at, history)) = &mut self.history else { return Ok(()) };
         let at = *at;
-        history.forward(from, |page| keys::history(layer, page, at).to_vec(), |key| {
-            let (_, page, end) =
-                keys::read_history(key).map_err(|source| malformed(Family::History, key, source))?;
-            Ok((page, end >= at))
-        })
+        history.forward(
+            from,
+            |page| keys::history(layer, page, at).to_vec(),
+            |key| {
+                let (_, page, end) =
+                    keys::read_history(key).map_err(|source| malformed(Family::History, key, source))?;
+                Ok((page, end >= at))
+            },
+        )
     }
 
     /// Adds what the layer says of blocks that are `missing` on its present page.

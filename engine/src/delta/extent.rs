@@ -31,7 +31,8 @@ pub struct DeltaExtent {
 /// The pages that a range of blocks touches, as far as keys can name them.
 pub(super) fn pages(range: &Range<BlockIndex>) -> Range<PageIndex> {
     let end = if range.is_empty() { range.start.0 } else { range.end.0 };
-    PageIndex((range.start.0 / PAGE_BLOCKS).min(PAGES_MAX))..PageIndex(end.div_ceil(PAGE_BLOCKS).min(PAGES_MAX))
+    PageIndex((range.start.0 / PAGE_BLOCKS).min(PAGES_MAX))
+        ..PageIndex(end.div_ceil(PAGE_BLOCKS).min(PAGES_MAX))
 }
 
 /// Takes pages in rising order and shows the extents to `visit`.
@@ -76,7 +77,9 @@ impl<V: FnMut(DeltaExtent) -> Result<bool>> Extents<V> {
 
     fn push(&mut self, extent: DeltaExtent) -> Result<bool> {
         match &mut self.pending {
-            Some(pending) if pending.kind == extent.kind && pending.first.0 + pending.blocks == extent.first.0 => {
+            Some(pending)
+                if pending.kind == extent.kind && pending.first.0 + pending.blocks == extent.first.0 =>
+            {
                 pending.blocks += extent.blocks;
                 Ok(true)
             }

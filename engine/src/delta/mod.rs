@@ -9,7 +9,7 @@
 //! 4. A block that was written or unmapped on either path is reported unless it is a hole at both points; no other
 //!    block is. It may hold the same bytes: a delta knows of writes, not of contents.
 //! 5. The cost is that of the changes, not of what exists: an interval without changes in the range costs one seek,
-//!    a window without changes none. Memory is bounded by [`window::RECORDS_MAX`] and the number of intervals.
+//!    a window without changes none. Memory is bounded by `window::RECORDS_MAX` and the number of intervals.
 
 mod allocation;
 mod extent;

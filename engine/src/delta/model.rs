@@ -58,6 +58,8 @@ pub(crate) struct Model {
     pub(crate) heads: BTreeMap<LayerId, Content>,
     pub(crate) snapshots: BTreeMap<SnapshotKey, Content>,
     pub(crate) seeded: Seeded,
+    /// Deletes, clones and rollbacks are rare, so that history grows long.
+    is_calm: bool,
     _home: tempfile::TempDir,
 }
 
@@ -82,6 +84,7 @@ impl Model {
             heads: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             seeded: Seeded(seed),
+            is_calm: seed.is_multiple_of(3),
             _home: home,
         }
     }
@@ -103,10 +106,14 @@ impl Model {
     fn allocate(&mut self, tag: u32) -> PhysicalBlock {
         let physical = self.reusable.pop().unwrap_or_else(|| {
             // Gaps, so that not every run merges.
-            self.end += 1 + u64::from(self.last % 5 == 0);
+            self.end += 1 + u64::from(self.last.is_multiple_of(5));
             self.end - 1
         });
-        assert_eq!(self.allocated.insert(physical, tag), None, "physical block {physical} was handed out twice");
+        assert_eq!(
+            self.allocated.insert(physical, tag),
+            None,
+            "physical block {physical} was handed out twice"
+        );
         PhysicalBlock(physical)
     }
 
@@ -130,7 +137,7 @@ impl Model {
         }
     }
 
-    fn put(&mut self, layer: LayerId, block: u64, tag: u32) {
+    pub(crate) fn put(&mut self, layer: LayerId, block: u64, tag: u32) {
         let physical = self.allocate(tag);
         self.overlay.put(layer, BlockIndex(block), self.catalog.epoch(), physical, tag);
         self.heads.get_mut(&layer).unwrap().insert(block, tag);
@@ -149,7 +156,14 @@ impl Model {
     pub(crate) fn snapshot(&mut self, layers: &[LayerId]) -> Epoch {
         let (epoch, name) = (self.catalog.epoch(), self.name());
         let volumes = layers.iter().map(|&layer| self.volume(layer)).collect();
-        self.apply(Operation::Snapshot { epoch, name, created_ms: 0, volumes, group: None, tags: Tags::new() });
+        self.apply(Operation::Snapshot {
+            epoch,
+            name,
+            created_ms: 0,
+            volumes,
+            group: None,
+            tags: Tags::new(),
+        });
         for &layer in layers {
             self.snapshots.insert(SnapshotKey { layer, epoch }, self.heads[&layer].clone());
         }
@@ -224,7 +238,9 @@ impl Model {
         let fresh = objects
             .iter()
             .filter_map(|(key, json)| match key {
-                ObjectKey::Snapshot(key) if key.epoch >= self.checkpoint_epoch && json.is_some() => Some(*key),
+                ObjectKey::Snapshot(key) if key.epoch >= self.checkpoint_epoch && json.is_some() => {
+                    Some(*key)
+                }
                 _ => None,
             })
             .collect();
@@ -250,7 +266,9 @@ impl Model {
         for reclaim in &outcome.reclaimed {
             match reclaim {
                 Reclaim::Snapshots { layer, epochs, .. } => {
-                    epochs.iter().for_each(|&epoch| self.catalog.reclaimed(SnapshotKey { layer: *layer, epoch }));
+                    epochs
+                        .iter()
+                        .for_each(|&epoch| self.catalog.reclaimed(SnapshotKey { layer: *layer, epoch }));
                 }
                 Reclaim::Trim { layer, newest, .. } => self.catalog.trimmed(*layer, *newest),
                 Reclaim::Drop { layer, .. } => self.catalog.dropped(*layer),
@@ -284,9 +302,8 @@ impl Model {
         panic!("what was deleted is never given back");
     }
 
-    /// Reads the catalog again, as after a restart with nothing to replay.
-    pub(crate) fn reopen(&mut self) {
-        self.checkpoint();
+    /// The catalog as the last checkpoint has it.
+    pub(crate) fn stored_catalog(&self) -> Catalog {
         let state = self.store.state().unwrap();
         let mut catalog = Catalog::new(state.epoch, state.next_id, state.next_layer);
         let view = self.store.view();
@@ -297,9 +314,14 @@ impl Model {
             Ok(true)
         })
         .unwrap();
-        drop(view);
         catalog.loaded().unwrap();
-        self.catalog = catalog;
+        catalog
+    }
+
+    /// A restart with nothing to replay.
+    pub(crate) fn reopen(&mut self) {
+        self.checkpoint();
+        self.catalog = self.stored_catalog();
         self.forget_dead();
     }
 
@@ -310,11 +332,15 @@ impl Model {
             self.create();
             return;
         };
-        // Half of the blocks take nine tenths of the writes.
-        let span = if self.seeded.below(10) < 9 { BLOCKS / 8 } else { BLOCKS };
+        // One page takes half of the writes, so that it comes to keyframes.
+        let span = self.seeded.one(&[40, 40, 40, BLOCKS / 8, BLOCKS / 8, BLOCKS]).unwrap();
         let (block, blocks) = (self.seeded.below(span), 1 + self.seeded.below(12));
         let visible = self.visible();
-        match (self.seeded.below(100), self.seeded.one(&visible)) {
+        let mut roll = self.seeded.below(100);
+        if self.is_calm && (66..86).contains(&roll) && self.seeded.below(8) > 0 {
+            roll = 56;
+        }
+        match (roll, self.seeded.one(&visible)) {
             (0..45, _) => self.write(layer, block, blocks),
             (45..53, _) => self.unmap(layer, block, blocks),
             (53..56, _) => {

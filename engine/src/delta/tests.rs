@@ -42,7 +42,8 @@ impl Model {
     }
 
     fn related(&self, one: Point, other: Point) -> bool {
-        let layers = |point: Point| self.catalog.chain(point.layer, point.at).into_iter().map(|(layer, _)| layer);
+        let layers =
+            |point: Point| self.catalog.chain(point.layer, point.at).into_iter().map(|(layer, _)| layer);
         layers(one).any(|layer| layers(other).any(|other| other == layer))
     }
 
@@ -87,7 +88,10 @@ impl Model {
                     if !entry.is_hole() {
                         let held = self.allocated.get(&entry.physical.0);
                         assert_eq!(held, Some(&entry.checksum), "{point:?} maps block {block} to {entry:?}");
-                        assert!(point.at.is_none_or(|at| entry.birth <= at), "{point:?} block {block}: {entry:?}");
+                        assert!(
+                            point.at.is_none_or(|at| entry.birth <= at),
+                            "{point:?} block {block}: {entry:?}"
+                        );
                         found.insert(block, entry.checksum);
                     }
                 }
@@ -117,7 +121,11 @@ impl Model {
                     Ok(true)
                 })
                 .unwrap();
-                assert_eq!(found, extents(content.range(range).map(|(&block, _)| (block, true))), "{point:?}");
+                assert_eq!(
+                    found,
+                    extents(content.range(range).map(|(&block, _)| (block, true))),
+                    "{point:?}"
+                );
             }
         }
     }
@@ -171,9 +179,9 @@ impl Model {
 
 fn run(seed: u64) {
     let mut model = Model::new(seed);
-    for step in 0..300 {
+    for step in 0..400 {
         model.step();
-        if step % 25 == 24 {
+        if step % 40 == 39 {
             model.verify();
         }
     }
@@ -187,7 +195,7 @@ fn run(seed: u64) {
 fn random_runs_agree_with_the_model() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let first = number("FIRN_SEED").unwrap_or(0);
-    for seed in first..first + number("FIRN_SEEDS").unwrap_or(30) {
+    for seed in first..first + number("FIRN_SEEDS").unwrap_or(25) {
         if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
             eprintln!("failed with FIRN_SEED={seed} FIRN_SEEDS=1");
             std::panic::resume_unwind(panic);
@@ -220,7 +228,8 @@ fn goes_both_ways_and_across_a_rollback() {
     assert_eq!(of(displaced, rolled), extents([(1, true), (2, true), (3, true), (70, false)]));
     assert_eq!(of(rolled, displaced), extents([(1, true), (2, true), (3, false), (70, true)]));
     assert_eq!(of(rolled, Point::head(layer)), []);
-    let sum = changed_bytes(&model.store.view(), &model.catalog, displaced, rolled, blocks(0..BLOCKS)).unwrap();
+    let sum =
+        changed_bytes(&model.store.view(), &model.catalog, displaced, rolled, blocks(0..BLOCKS)).unwrap();
     assert_eq!(sum, ChangedBytes { data: 3 * 4096, holes: 4096 });
     model.verify();
 }

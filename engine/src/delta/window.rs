@@ -98,7 +98,11 @@ pub(super) struct Windows<'a> {
 
 impl<'a> Windows<'a> {
     /// Finds the intervals of the segments that have changes in `pages`.
-    pub(super) fn new(view: &'a StoreView<'_>, segments: Vec<Segment>, pages: Range<PageIndex>) -> Result<Self> {
+    pub(super) fn new(
+        view: &'a StoreView<'_>,
+        segments: Vec<Segment>,
+        pages: Range<PageIndex>,
+    ) -> Result<Self> {
         Self::with_records(view, segments, pages, RECORDS_MAX)
     }
 
@@ -213,7 +217,8 @@ fn find_intervals(
     loop {
         scan.seek(&keys::changed(segment.layer, from, pages.start));
         let Some((key, _)) = scan.item()? else { return Ok(()) };
-        let (_, end, page) = keys::read_changed(key).map_err(|source| malformed(Family::Changed, key, source))?;
+        let (_, end, page) =
+            keys::read_changed(key).map_err(|source| malformed(Family::Changed, key, source))?;
         // An interval that begins before the range is looked at again, from the range's start.
         if page < pages.start {
             from = end;

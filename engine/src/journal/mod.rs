@@ -148,6 +148,7 @@ impl Journal {
         tail.publish(sequence, open.header.count, open.header.bytes);
         let lsn = self.position.next_lsn;
         self.position.next_lsn = Lsn(lsn.0 + records.len() as u64);
+        tail.set_next_lsn(self.position.next_lsn);
         self.scratch = bytes;
         lsn
     }

@@ -5,12 +5,13 @@
 //!    cleared after the device has them.
 //! 2. A journal slot's words name its block's sequence and how many records of it are published; a record is
 //!    published after its bytes are there, and acknowledged after it is published.
-//! 3. The file is believed only when its boot id, pool id and incarnation are those of this kernel, this pool and
+//! 3. The LSN after the last published record is set after that record is published.
+//! 4. The file is believed only when its boot id, pool id and incarnation are those of this kernel, this pool and
 //!    the pool's last open: after a power cut or a move it is ignored.
 //!
 //! ```text
 //! 0    8  magic "FIRNTAIL"   8  4  version   12  4  zero   16 16 pool id   32 16 boot id   48  8 incarnation
-//! 56   8  data slots        64  8  journal slots
+//! 56   8  data slots        64  8  journal slots   72  8  LSN after the last published record
 //! 4096 ..  data words, 8 bytes each: physical block, 0 free; padded to 4096
 //!      ..  journal words, 16 bytes each: sequence + 1 (0 free), records << 32 | bytes; padded to 4096
 //!      ..  journal slots, 4096 bytes each
@@ -23,10 +24,11 @@ use std::sync::atomic::Ordering;
 use crate::format::journal::{HEADER_LEN, Header, RECORDS_LEN, seal};
 use crate::format::{FORMAT_VERSION, Malformed};
 use crate::sys::{Memory, MemorySlice};
-use crate::units::{BLOCK_LEN, PhysicalBlock, PoolId};
+use crate::units::{BLOCK_LEN, Lsn, PhysicalBlock, PoolId};
 
 const MAGIC: &[u8; 8] = b"FIRNTAIL";
 const WORDS_AT: usize = 4096;
+const NEXT_LSN_AT: usize = 72;
 
 /// Whose tail it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,16 @@ impl Tail {
     /// The block's first `count` records, of `bytes` bytes, are complete.
     pub fn publish(&self, sequence: u64, count: u32, bytes: u32) {
         self.word(sequence, 1).store(u64::from(count) << 32 | u64::from(bytes), Ordering::Release);
+    }
+
+    /// Every record below this LSN is published.
+    pub fn set_next_lsn(&self, lsn: Lsn) {
+        self.memory.atomic_u64(NEXT_LSN_AT).store(lsn.0, Ordering::Release);
+    }
+
+    /// What a dead process left: every record below this LSN was published, and may have been acknowledged.
+    pub fn left_next_lsn(&self) -> Lsn {
+        Lsn(self.memory.atomic_u64(NEXT_LSN_AT).load(Ordering::Acquire))
     }
 
     /// The device has the block.

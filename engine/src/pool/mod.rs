@@ -26,7 +26,8 @@ use crate::map::store::MapStore;
 use crate::reactor::{self, Handle, LocalClient};
 use crate::recovery::{self, RecoveryReport, TailPlace};
 use crate::sys::{
-    self, Clock, DeviceFile, DeviceKind, OpenMode, SharedFile, SystemClock, boot_id, open_device, random_bytes,
+    self, Clock, DeviceFile, DeviceKind, OpenMode, SharedFile, SystemClock, boot_id, open_device,
+    random_bytes,
 };
 use crate::units::{BLOCK_BYTES, PoolId};
 
@@ -63,13 +64,17 @@ impl Pool {
         let is_block_device = fs::metadata(path)
             .is_ok_and(|stat| std::os::unix::fs::FileTypeExt::is_block_device(&stat.file_type()));
         let meta = options.meta_directory(path, is_block_device)?;
-        clear_meta(&meta, create.overwrite)?;
+        let old = old_metadata(&meta, create.overwrite, options)?;
         let device = sys::CreateOptions {
             bytes: create.bytes,
             preallocate: create.preallocate,
             overwrite: create.overwrite,
         };
         let file = DeviceFile::create(path, &device)?;
+        if old {
+            // Only now that the device is ours.
+            fs::remove_dir_all(&meta).map_err(|source| metadata_error(&meta, source))?;
+        }
         let made = lay_out(&file, &meta, create, options);
         if made.is_err() && !existed {
             // Best effort: what was made for a pool that is none.
@@ -96,7 +101,12 @@ impl Pool {
         let mut device = open_device(file.clone(), options.device)?;
         let pool_id = recovery::read_superblock(&mut *device)?.pool_id;
         let tail_path = options.tail_path(pool_id);
-        let tail = TailPlace { left: SharedFile::open(&tail_path)?, boot_id: boot_id()?, shape: options.tail };
+        let tail = TailPlace {
+            left: SharedFile::open(&tail_path)?,
+            boot_id: boot_id()?,
+            shape: options.tail,
+            buffers: crate::sys::BufferPool::new(64 << 20),
+        };
         let opened =
             recovery::open(&mut *device, &store, tail, |bytes| SharedFile::create(&tail_path, bytes))?;
         let core = Core::new(opened.parts, options.core.clone());
@@ -135,8 +145,12 @@ impl Pool {
         drop(store);
         settled?;
         let Some(end) = ended else {
-            return Err(Error::new(Kind::Unavailable, "close pool", "it failed before everything was written")
-                .hint("open the pool again: it recovers everything that was acknowledged"));
+            return Err(Error::new(
+                Kind::Unavailable,
+                "close pool",
+                "it failed before everything was written",
+            )
+            .hint("open the pool again: it recovers everything that was acknowledged"));
         };
         let mut device = open_device(file, device_kind)?;
         recovery::close(&mut *device, &superblock, end.next_lsn, end.next_sequence)?;
@@ -221,23 +235,31 @@ fn closed() -> Error {
     Error::new(Kind::Unavailable, "use pool", "the pool is closed")
 }
 
-/// Refuses a metadata directory with something in it. With `overwrite` a metadata store is removed, anything else
-/// is refused all the same: it is not ours to delete.
-fn clear_meta(meta: &Path, overwrite: bool) -> Result<()> {
-    let failed = |source| Error::io("create metadata directory", meta.display(), source);
+/// Whether a metadata store lies in the directory that may be overwritten. Refuses one that is in use, and a
+/// directory with anything else in it: that is not ours to delete.
+fn old_metadata(meta: &Path, overwrite: bool, options: &PoolOptions) -> Result<bool> {
     let mut entries = match fs::read_dir(meta) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(metadata_error(meta, error)),
     };
     if entries.next().is_none() {
-        return Ok(());
+        return Ok(false);
     }
-    if overwrite && meta.join("CURRENT").exists() {
-        return fs::remove_dir_all(meta).map_err(failed);
+    if !overwrite || !meta.join("CURRENT").exists() {
+        let detail = format!("the metadata directory {} is not empty", meta.display());
+        return Err(Error::new(Kind::Conflict, "create pool", detail)
+            .hint("name another directory, or say that the old pool may be overwritten"));
     }
-    Err(Error::new(Kind::Conflict, "create pool", format!("the metadata directory {} is not empty", meta.display()))
-        .hint("name another directory, or say that the old pool may be overwritten"))
+    // Opening it takes its lock; one that is too damaged to open is in nobody's use.
+    match MapStore::open(meta, false, &options.store) {
+        Err(error) if error.kind() != Kind::Damaged => Err(error),
+        _ => Ok(true),
+    }
+}
+
+fn metadata_error(meta: &Path, source: io::Error) -> Error {
+    Error::io("create metadata directory", meta.display(), source)
 }
 
 fn lay_out(
@@ -246,7 +268,7 @@ fn lay_out(
     create: &CreateOptions,
     options: &PoolOptions,
 ) -> Result<MapStore> {
-    fs::create_dir_all(meta).map_err(|source| Error::io("create metadata directory", meta.display(), source))?;
+    fs::create_dir_all(meta).map_err(|source| metadata_error(meta, source))?;
     let store = MapStore::open(meta, true, &options.store)?;
     let mut device = open_device(file.clone(), options.device)?;
     let shape = create.shape(device.bytes());

@@ -38,7 +38,9 @@ impl Pool {
     /// # Errors
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) after the pool was closed.
     pub fn volumes(&self) -> Result<Vec<Volume>> {
-        let ids = self.handle().look(|core| core.catalog().volumes().map(|volume| volume.id).collect::<Vec<_>>())?;
+        let ids = self
+            .handle()
+            .look(|core| core.catalog().volumes().map(|volume| volume.id).collect::<Vec<_>>())?;
         Ok(ids.into_iter().map(|id| Volume::new(self.handle().clone(), id)).collect())
     }
 
@@ -71,7 +73,8 @@ impl Pool {
     /// # Errors
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) after the pool was closed.
     pub fn groups(&self) -> Result<Vec<Group>> {
-        let ids = self.handle().look(|core| core.catalog().groups().map(|group| group.id).collect::<Vec<_>>())?;
+        let ids =
+            self.handle().look(|core| core.catalog().groups().map(|group| group.id).collect::<Vec<_>>())?;
         Ok(ids.into_iter().map(|id| Group::new(self.handle().clone(), id)).collect())
     }
 }

@@ -50,7 +50,8 @@ impl PoolOptions {
         match &self.meta {
             Some(meta) => Ok(meta.clone()),
             None if is_block_device => {
-                let detail = format!("{} is a block device, and no metadata directory was given", path.display());
+                let detail =
+                    format!("{} is a block device, and no metadata directory was given", path.display());
                 Err(Error::new(Kind::Invalid, "open pool", detail)
                     .hint("give a directory for the metadata, on a file system that outlives a reboot"))
             }
@@ -86,8 +87,9 @@ impl CreateOptions {
     pub(super) fn shape(&self, device_bytes: u64) -> PoolShape {
         let usual = PoolShape::default();
         let part = device_bytes / BLOCK_BYTES / SMALL_POOL_PART;
-        let journal_blocks =
-            self.journal_blocks.unwrap_or(part.clamp(JOURNAL_BLOCKS_MIN, usual.journal_blocks.max(JOURNAL_BLOCKS_MIN)));
+        let journal_blocks = self
+            .journal_blocks
+            .unwrap_or(part.clamp(JOURNAL_BLOCKS_MIN, usual.journal_blocks.max(JOURNAL_BLOCKS_MIN)));
         let region = (part - part % 64).clamp(64, u64::from(usual.region_blocks));
         PoolShape { journal_blocks, region_blocks: u32::try_from(region).unwrap_or(usual.region_blocks) }
     }
@@ -102,7 +104,10 @@ mod tests {
         let options = CreateOptions::default();
         assert_eq!(options.shape(1 << 40), PoolShape::default());
         assert_eq!(options.shape(64 << 20), PoolShape { journal_blocks: 1024, region_blocks: 1024 });
-        assert_eq!(options.shape(1 << 20), PoolShape { journal_blocks: JOURNAL_BLOCKS_MIN, region_blocks: 64 });
+        assert_eq!(
+            options.shape(1 << 20),
+            PoolShape { journal_blocks: JOURNAL_BLOCKS_MIN, region_blocks: 64 }
+        );
     }
 
     #[test]

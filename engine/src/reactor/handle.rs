@@ -124,7 +124,7 @@ impl Handle {
     ///
     /// # Errors
     /// Whatever `plan` or the check of the operation says.
-    pub fn change<T: Send + 'static>(
+    pub(crate) fn change<T: Send + 'static>(
         &self,
         plan: impl FnOnce(&Catalog, u64) -> Result<(Operation, T)> + Send + 'static,
     ) -> Result<(Operation, T)> {
@@ -188,12 +188,12 @@ impl Handle {
     ///
     /// # Errors
     /// [`Kind::Unavailable`] after the pool was closed.
-    pub fn store(&self) -> Result<Arc<MapStore>> {
+    pub(crate) fn store(&self) -> Result<Arc<MapStore>> {
         self.0.store.upgrade().ok_or_else(|| self.0.ended.error())
     }
 
     /// Lets a client live on the reactor's thread.
-    pub fn attach(&self, client: Box<dyn LocalClient>) {
+    pub(crate) fn attach(&self, client: Box<dyn LocalClient>) {
         self.send(Message::Attach(client));
     }
 
@@ -201,22 +201,22 @@ impl Handle {
     ///
     /// # Errors
     /// What the operating system said.
-    pub fn refresh_size(&self) -> Result<()> {
+    pub(crate) fn refresh_size(&self) -> Result<()> {
         self.wait_for(Message::RefreshSize).map(drop)
     }
 
     /// From now on changes are refused; reads, flushes and checkpoints go on.
-    pub fn begin_close(&self) {
+    pub(crate) fn begin_close(&self) {
         self.send(Message::BeginClose);
     }
 
     /// Ends the reactor when nothing is under way any more.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.send(Message::Finish);
     }
 
     /// Ends the reactor at once; what is under way is answered with an error.
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.send(Message::Abandon);
     }
 }

@@ -15,7 +15,7 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -63,14 +63,13 @@ pub fn start(
 ) -> Result<Started> {
     let (messages, inbox) = std::sync::mpsc::channel();
     let ended = Arc::new(EndState::default());
-    let handle = Handle::new(messages.clone(), device.waker(), core.buffers().clone(), store, ended.clone());
     let workers = Workers::start(store, &messages, &device.waker())?;
+    let handle = Handle::new(messages, device.waker(), core.buffers().clone(), store, ended.clone());
     let reactor = Reactor {
         core,
         device,
         clock,
         inbox,
-        _messages: messages,
         replies: Slab::new(),
         clients: BTreeMap::new(),
         next_client: THREADS + 1,
@@ -106,8 +105,6 @@ struct Reactor {
     device: Box<dyn Device>,
     clock: Box<dyn Clock>,
     inbox: Receiver<Message>,
-    /// Kept, so that the inbox never looks disconnected to us.
-    _messages: Sender<Message>,
     replies: Slab<Reply>,
     clients: BTreeMap<u64, Box<dyn LocalClient>>,
     next_client: u64,
@@ -203,13 +200,9 @@ impl Reactor {
                     self.next_client += 1;
                 }
                 Message::RefreshSize(reply) => {
-                    let refreshed = self.device.refresh_size();
-                    let lsn = self.core.next_lsn();
-                    reply.answer(
-                        refreshed
-                            .map(|_| Response::Done(lsn))
-                            .map_err(|source| Error::io("look at the size of the device", "", source)),
-                    );
+                    let failed = |source| Error::io("look at the size", "the pool's device", source);
+                    let refreshed = self.device.refresh_size().map_err(failed);
+                    reply.answer(refreshed.map(|_| Response::Done(self.core.next_lsn())));
                 }
                 Message::BeginClose => self.core.begin_close(),
                 Message::Finish => {

@@ -14,7 +14,7 @@ use crate::format::superblock::Superblock;
 use crate::journal::tail::TailShape;
 use crate::map::store::{MapStore, StoreOptions};
 use crate::recovery::{self, PoolShape, RecoveryReport, TailPlace};
-use crate::sys::Memory;
+use crate::sys::{BufferPool, Memory};
 use crate::units::{Lsn, PoolId};
 
 /// The shape of simulated pools: everything small, so that every limit is met often.
@@ -22,6 +22,10 @@ pub const DISK_BLOCKS: u64 = 16 + 64 + 1500;
 const SHAPE: PoolShape = PoolShape { journal_blocks: 64, region_blocks: 128 };
 const TAIL: TailShape = TailShape { data_slots: 96, journal_slots: 8 };
 const BOOT: [u8; 16] = [7; 16];
+thread_local! {
+    /// One pool of buffers for every run of a thread: fresh memory is what a short run would spend its time on.
+    static BUFFERS: BufferPool = BufferPool::new(16 << 20);
+}
 const STORE: &str = "/pool.meta";
 
 /// What survives a crash of the process, or of the machine.
@@ -81,7 +85,7 @@ impl Machine {
             None => Arc::new(MapStore::open(Path::new(STORE), false, &self.store_options)?),
         };
         let mut device = SimDevice::open(&self.disk, self.random.range(4..40) as usize)?;
-        let place = TailPlace { left: self.tail.clone(), boot_id: BOOT, shape: TAIL };
+        let place = TailPlace { left: self.tail.clone(), boot_id: BOOT, shape: TAIL, buffers: BUFFERS.with(BufferPool::clone) };
         let mut made = None;
         let opened = recovery::open(&mut device, &store, place, |bytes| {
             let memory = Memory::heap(bytes);
@@ -96,6 +100,7 @@ impl Machine {
             cache_bytes: 0,
             overlay_bytes: 256 << 10,
             checkpoint_interval_ms: 2_000,
+            reclaim_interval_ms: 300,
             sync_interval_ms: 200,
             unsynced_blocks: 128,
             writes_in_flight: 3,
@@ -141,6 +146,9 @@ impl Machine {
     /// # Errors
     /// What the device said.
     pub fn close(&mut self, mut running: Running) -> Result<()> {
+        while running.in_flight > 0 {
+            running.turn(&mut self.random);
+        }
         let position = running.core.journal_position();
         recovery::close(&mut running.device, &running.superblock, position.next_lsn, position.next_sequence)?;
         self.tail = None;

@@ -46,8 +46,8 @@ struct Issued {
     read: Option<(Target, u64, Vec<Stamp>, u64)>,
 }
 
-struct Run {
-    machine: Machine,
+pub(super) struct Run {
+    pub(super) machine: Machine,
     random: Random,
     /// The model at the last crash, and what took effect since, in LSN order.
     base: Model,
@@ -60,6 +60,10 @@ struct Run {
     /// No crash may lose what is below this LSN.
     durable: Lsn,
     paged: Option<VolumeId>,
+    /// The disk lies in this run: damaged blocks may be reported, never returned.
+    lying: bool,
+    /// Requests that were refused because what they needed is damaged.
+    pub(super) reported: u64,
     report: RunReport,
 }
 
@@ -68,22 +72,7 @@ struct Run {
 /// # Panics
 /// When the engine broke an invariant; the message names it.
 pub fn run(seed: u64) -> RunReport {
-    let machine = Machine::new(seed).expect("a new pool");
-    let random = Random::new(seed ^ 0x5eed);
-    let mut run = Run {
-        machine,
-        random,
-        base: Model::default(),
-        log: Vec::new(),
-        live: Model::default(),
-        issued: BTreeMap::new(),
-        next_tag: 1,
-        next_stamp: 1,
-        next_name: 0,
-        durable: Lsn(1),
-        paged: None,
-        report: RunReport::default(),
-    };
+    let mut run = Run::new(seed, false);
     let crashes = run.random.range(1..4);
     let mut running = run.machine.open().expect("a new pool opens");
     for _ in 0..crashes {
@@ -93,14 +82,34 @@ pub fn run(seed: u64) -> RunReport {
         }
         run.report.checkpoints += running.core.statistics().checkpoints;
         running = run.end(running);
-        if std::env::var_os("FIRN_SIM_TRACE").is_some() { eprintln!("-- end of an open, recovered to {} {:?}", running.next_lsn(), running.report); }
         run.compare(&mut running);
     }
+    let overlaps = run.machine.disk.statistics().overlaps;
+    assert_eq!(overlaps, 0, "device rule 3: writes met other requests for the same bytes in flight");
     run.report
 }
 
 impl Run {
-    fn step(&mut self, running: &mut Running) {
+    pub(super) fn new(seed: u64, lying: bool) -> Self {
+        Self {
+            machine: Machine::new(seed).expect("a new pool"),
+            random: Random::new(seed ^ 0x5eed),
+            base: Model::default(),
+            log: Vec::new(),
+            live: Model::default(),
+            issued: BTreeMap::new(),
+            next_tag: 1,
+            next_stamp: 1,
+            next_name: 0,
+            durable: Lsn(1),
+            paged: None,
+            lying,
+            reported: 0,
+            report: RunReport::default(),
+        }
+    }
+
+    pub(super) fn step(&mut self, running: &mut Running) {
         for _ in 0..self.random.below(4) {
             self.operate(running);
         }
@@ -135,12 +144,6 @@ impl Run {
         {
             self.paged = Some(*id);
         }
-        if std::env::var_os("FIRN_SIM_TRACE").is_some() {
-            match &effect {
-                Effect::Write { volume, sector, stamps } => eprintln!("{} write {volume} sectors {sector}+{} stamp {:?} blocks {:?}", event.lsn, stamps.len(), stamps.first(), event.blocks),
-                Effect::Change(operation) => eprintln!("{} {operation:?}", event.lsn),
-            }
-        }
         self.live.apply(&effect);
         self.log.push((event.lsn, event.end, effect));
     }
@@ -153,6 +156,7 @@ impl Run {
             }
             Ok(Response::Data(data)) => self.check_read(&issued, &data),
             Ok(_) => {}
+            Err(error) if self.lying && error.kind() == Kind::Damaged => self.reported += 1,
             Err(error) => assert!(
                 matches!(error.kind(), Kind::Invalid | Kind::NotFound | Kind::Conflict | Kind::OutOfSpace),
                 "a request failed: {error:?}"
@@ -345,6 +349,36 @@ impl Run {
         self.reopen(self.durable, reached)
     }
 
+    /// Lets everything that was asked for end, then flushes, and waits until the journal says that it is durable.
+    pub(super) fn calm(&mut self, running: &mut Running, close: bool) {
+        if close {
+            self.settle(running);
+        } else {
+            self.flush_and_wait(running);
+        }
+        running.core.take_trace().into_iter().for_each(|event| self.took_effect(event));
+        self.issued.clear();
+    }
+
+    fn flush_and_wait(&mut self, running: &mut Running) {
+        for round in 0..2 {
+            for _ in 0..100_000 {
+                if self.issued.is_empty() {
+                    break;
+                }
+                self.turn(running);
+            }
+            assert!(self.issued.is_empty(), "requests never ended: {:?}", running.core.statistics());
+            if round == 0 {
+                let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
+                running.submit(owner, Request::Flush);
+            }
+        }
+        for _ in 0..400 {
+            self.turn(running);
+        }
+    }
+
     /// Lets everything end and makes a checkpoint, as a close does.
     fn settle(&mut self, running: &mut Running) {
         let mut asked = false;
@@ -367,7 +401,8 @@ impl Run {
     fn reopen(&mut self, at_least: Lsn, at_most: Lsn) -> Running {
         let mut at_least = at_least;
         for _ in 0..self.random.below(3) {
-            self.machine.disk.cut_after(self.random.below(30));
+            // Not at once: that would be before the process that opens the pool began, with the tail gone.
+            self.machine.disk.cut_after(self.random.range(1..30));
             match self.machine.open() {
                 Ok(running) => {
                     // It opened before the cut came; the cut comes now.
@@ -383,6 +418,12 @@ impl Run {
         }
         self.machine.disk.cancel_cut();
         let running = self.machine.open().unwrap_or_else(|error| panic!("the pool does not open: {error:?}"));
+        self.recovered(&running, at_least, at_most);
+        running
+    }
+
+    /// Checks how far a recovery came, and brings the model there.
+    pub(super) fn recovered(&mut self, running: &Running, at_least: Lsn, at_most: Lsn) {
         let recovered = running.next_lsn();
         assert!(recovered >= at_least, "I1, I8: recovered to {recovered}, promised was {at_least}");
         assert!(recovered <= at_most, "I2: recovered to {recovered}, only {at_most} was reached");
@@ -397,11 +438,10 @@ impl Run {
         self.live = model;
         self.durable = recovered;
         self.paged = self.paged.filter(|id| self.live.volumes.contains_key(id));
-        running
     }
 
     /// Reads everything and compares it with the model.
-    fn compare(&mut self, running: &mut Running) {
+    pub(super) fn compare(&mut self, running: &mut Running) {
         let views: Vec<(Target, Vec<Stamp>)> = {
             let volumes = self.live.volumes.iter().map(|(&id, volume)| (Target::Volume(id), volume.sectors.clone()));
             let snapshots = self.live.snapshots.iter().map(|(&key, snapshot)| (Target::Snapshot(key), snapshot.sectors.clone()));

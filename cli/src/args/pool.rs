@@ -1,0 +1,53 @@
+//! `firn pool ...`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::size::Size;
+
+/// What is done to a pool.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolVerb {
+    /// Create a pool on a file, which is made, or on a block device
+    Create(PoolCreate),
+    /// Show how the pool is doing
+    Status,
+    /// Make the pool larger
+    Grow(PoolGrow),
+}
+
+/// `firn pool create`
+#[derive(Debug, Args)]
+pub(crate) struct PoolCreate {
+    /// The file or block device [default: what --pool says]
+    pub(crate) path: Option<PathBuf>,
+    /// The size of the file; a block device is used whole
+    #[arg(long)]
+    pub(crate) size: Option<Size>,
+    /// Write zeros through the file now
+    ///
+    /// Later writes then never wait for the file system to find room, and the room can't be taken by anyone else.
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+    /// The size of the journal [default: 256M, less in a pool below 4G]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) journal: Option<Size>,
+    /// Take a file, block device or metadata directory that is in use, and lose what is in it
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `firn pool grow`
+#[derive(Debug, Args)]
+pub(crate) struct PoolGrow {
+    /// The size it is to have then
+    #[arg(long)]
+    pub(crate) size: Size,
+    /// Write zeros through the new part now
+    #[arg(long)]
+    pub(crate) preallocate: bool,
+}
