@@ -49,6 +49,11 @@ fn status(kind: Option<Kind>) -> u8 {
     }
 }
 
+/// The status when a command did its work and what it found is damage.
+pub(crate) fn damage() -> ExitCode {
+    ExitCode::from(status(Some(Kind::Damaged)))
+}
+
 #[derive(Serialize)]
 struct Failure<'a> {
     kind: &'static str,

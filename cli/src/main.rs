@@ -22,8 +22,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let json = cli.globals.json;
-    match command::run(cli).and_then(|answer| answer.print(json)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match command::run(cli).and_then(|answer| answer.print(json).map(|()| answer.exit_code())) {
+        Ok(code) => code,
         Err(error) => exit::report(&error, json),
     }
 }

@@ -1,9 +1,12 @@
 //! What a command answers, as text or as JSON.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+
+use crate::exit;
 
 /// What a command answers. It is printed when the pool is closed again.
 #[derive(Debug)]
@@ -11,6 +14,8 @@ pub(crate) struct Answer {
     json: String,
     text: String,
     stream: Stream,
+    /// The answer is that something is damaged.
+    is_of_damage: bool,
 }
 
 #[derive(Debug)]
@@ -24,17 +29,27 @@ impl Answer {
     /// `text` for people, `value` for programs.
     pub(crate) fn new(value: &impl Serialize, text: impl Into<String>) -> Result<Self> {
         let json = serde_json::to_string_pretty(value).context("write the answer as JSON")?;
-        Ok(Self { json, text: text.into(), stream: Stream::Stdout })
+        Ok(Self { json, text: text.into(), stream: Stream::Stdout, is_of_damage: false })
     }
 
     /// The same text whether JSON was asked for or not: for scripts and pages.
     pub(crate) fn verbatim(text: String) -> Self {
-        Self { json: text.clone(), text, stream: Stream::Stdout }
+        Self { json: text.clone(), text, stream: Stream::Stdout, is_of_damage: false }
     }
 
     /// Leaves stdout alone.
     pub(crate) fn on_stderr(self) -> Self {
         Self { stream: Stream::Stderr, ..self }
+    }
+
+    /// Ends the program with the status of damage.
+    pub(crate) fn of_damage(self) -> Self {
+        Self { is_of_damage: true, ..self }
+    }
+
+    /// The status to exit with when it was printed.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        if self.is_of_damage { exit::damage() } else { ExitCode::SUCCESS }
     }
 
     /// Prints it, with a new line at its end. A reader that has gone away has seen what it wanted.

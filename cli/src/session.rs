@@ -54,7 +54,8 @@ pub(crate) fn meta_beside(path: &Path) -> PathBuf {
     meta.into()
 }
 
-fn explain_open(error: Error, path: &Path) -> Error {
+/// Says how a pool that is not there is made.
+pub(crate) fn explain_open(error: Error, path: &Path) -> Error {
     match error.kind() {
         Kind::NotFound if !path.exists() => {
             error.hint(format!("`firn pool create {} --size 100G` makes a pool there", path.display()))

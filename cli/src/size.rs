@@ -44,21 +44,23 @@ fn shift_of(unit: &str) -> Option<u32> {
 impl fmt::Display for Size {
     /// With at most one digit after the point: exact for what people choose, rounded for what is measured.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => return f.pad("0"),
+            bytes @ 1..1024 => return f.pad(&format!("{bytes}B")),
+            _ => {}
+        }
         let bytes = u128::from(self.0);
         for (at, (name, shift)) in UNITS.iter().enumerate().rev() {
             let tenths = (bytes * 10 + (1 << (shift - 1))) >> shift;
             // What rounds to 1024 of a unit is written as one of the next.
-            if bytes >> (shift - 10) >= 1024 && (tenths < 10_240 || at == 0) {
+            if tenths < 10_240 || at == 0 {
                 return match tenths % 10 {
                     0 => f.pad(&format!("{}{name}", tenths / 10)),
                     tenth => f.pad(&format!("{}.{tenth}{name}", tenths / 10)),
                 };
             }
         }
-        match self.0 {
-            0 => f.pad("0"),
-            bytes => f.pad(&format!("{bytes}B")),
-        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use load::load_catalog;
 pub use superblocks::read_superblock;
 
 use crate::catalog::Catalog;

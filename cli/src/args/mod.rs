@@ -49,7 +49,7 @@ pub(crate) struct Globals {
 /// What is worked on.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Noun {
-    /// Pools: create, status, grow
+    /// Pools: create, status, grow, check
     #[command(subcommand, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
     Pool(pool::PoolVerb),
     /// Volumes: create, list, show, resize, rename, delete, tag

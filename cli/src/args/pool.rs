@@ -15,6 +15,15 @@ pub(crate) enum PoolVerb {
     Status,
     /// Make the pool larger
     Grow(PoolGrow),
+    /// Check that everything in the pool's metadata agrees
+    ///
+    /// Nobody may have the pool open meanwhile. What is checked is the last checkpoint, and nothing on the device is
+    /// changed. A pool that is not sound ends this with exit status 5.
+    Check {
+        /// Read all data too, and compare it with its checksums
+        #[arg(long)]
+        data: bool,
+    },
 }
 
 /// `firn pool create`

@@ -1,4 +1,6 @@
-//! `firn pool create`, `status` and `grow`.
+//! `firn pool create`, `status`, `grow` and `check`.
+
+mod check;
 
 use std::path::{Path, PathBuf};
 
@@ -26,6 +28,7 @@ pub(super) fn run(globals: &Globals, verb: PoolVerb) -> Result<Answer> {
             let view = PoolView::of(pool, path, globals)?;
             Answer::new(&view, view.text())
         }),
+        PoolVerb::Check { data } => check::run(globals, data),
         PoolVerb::Grow(grow) => with_pool(globals, |pool| self::grow(pool, globals, &grow)),
     }
 }

@@ -5,15 +5,15 @@ use crate::error::{Error, Kind, Result};
 use crate::units::{BLOCK_BYTES, Epoch};
 
 /// Most bytes in a name, a tag's key or a reason.
-pub const NAME_BYTES_MAX: usize = 128;
+pub(crate) const NAME_BYTES_MAX: usize = 128;
 /// Most bytes in a tag's value.
-pub const TAG_BYTES_MAX: usize = 256;
+pub(crate) const TAG_BYTES_MAX: usize = 256;
 /// Most tags on one object.
-pub const TAGS_MAX: usize = 64;
+pub(crate) const TAGS_MAX: usize = 64;
 /// Most volumes in a consistency group.
-pub const GROUP_VOLUMES_MAX: usize = 256;
+pub(crate) const GROUP_VOLUMES_MAX: usize = 256;
 /// Most bytes in a volume: 2^48 blocks are what a map key holds; we stop at 1 EiB.
-pub const VOLUME_BYTES_MAX: u64 = 1 << 60;
+pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 60;
 
 fn invalid(detail: String) -> Error {
     Error::new(Kind::Invalid, "change catalog", detail)

@@ -1,4 +1,8 @@
 //! The operations that change the catalog. Their JSON is what the journal holds, so a field is never renamed.
+//!
+//! Fields named alike mean the same everywhere: `id` and `layer` are the new object's or the subject's, `name` its
+//! name, `bytes` a size, `created_ms` a time in ms since 1970, `epoch` the epoch that the operation ends.
+#![allow(missing_docs)]
 
 use serde::{Deserialize, Serialize};
 

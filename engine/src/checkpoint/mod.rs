@@ -13,7 +13,7 @@ mod reclaim;
 mod usage;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use reclaim::Reclaim;
 pub use usage::{layer_usage, snapshot_usage};
@@ -75,6 +75,9 @@ pub struct Work {
     pub reclaim: Vec<Reclaim>,
     /// Where the journal stands after it.
     pub state: CheckpointState,
+    /// What it did, once it was written to the store's memory. A flush that failed is then tried again by itself:
+    /// merging again would lay the overlay over its own result.
+    pub written: Arc<Mutex<Option<Outcome>>>,
 }
 
 /// What a checkpoint did.
@@ -94,9 +97,24 @@ pub const RECLAIM_KEYS_MAX: u64 = 100_000;
 /// Does a checkpoint; durable on return.
 ///
 /// # Errors
-/// What RocksDB said; [`Kind::Damaged`](crate::error::Kind::Damaged) when the map contradicts itself. The store is
-/// then as it was.
+/// What RocksDB said; [`Kind::Damaged`](crate::error::Kind::Damaged) when the map contradicts itself. What is durable
+/// is then as it was, and the same work can be done again.
 pub fn run(store: &MapStore, work: &Work) -> Result<Outcome> {
+    let mut written = work.written.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcome = match written.take() {
+        Some(outcome) => outcome,
+        None => merge_and_write(store, work)?,
+    };
+    match store.flush() {
+        Ok(()) => Ok(outcome),
+        Err(error) => {
+            *written = Some(outcome);
+            Err(error)
+        }
+    }
+}
+
+fn merge_and_write(store: &MapStore, work: &Work) -> Result<Outcome> {
     let view = store.view();
     let mut edits = edits::Edits::new(store, &view);
     let mut usage = usage::Usage::default();
@@ -114,6 +132,6 @@ pub fn run(store: &MapStore, work: &Work) -> Result<Outcome> {
     let reclaimed = reclaim::run(&work.reclaim, &work.overlay, &mut edits)?;
     let (batch, freed) = edits.finish();
     let batch_bytes = batch.bytes() as u64;
-    store.commit(batch, &work.state)?;
+    store.write(batch, &work.state)?;
     Ok(Outcome { freed, reclaimed, batch_bytes })
 }

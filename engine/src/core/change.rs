@@ -31,7 +31,7 @@ impl Core {
         self.catalog.check(&operation)?;
         self.check_pins(&operation)?;
         let record = Record::Catalog(operation.encode()?);
-        if !self.journal.has_room(record.len(), &self.tail) {
+        if !self.journal.has_room(record.encoded_len(), &self.tail) {
             return Err(Error::new(Kind::OutOfSpace, "change catalog", "the journal is full and no checkpoint can be made")
                 .hint("free space on the file system of the metadata directory"));
         }
@@ -69,7 +69,7 @@ impl Core {
 }
 
 /// What a shrinking volume loses: the layer, the first block beyond the new end, and how many.
-pub fn cut_off(
+pub(crate) fn cut_off(
     catalog: &crate::catalog::Catalog,
     operation: &Operation,
 ) -> Option<(crate::units::LayerId, BlockIndex, u64)> {

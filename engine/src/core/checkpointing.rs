@@ -208,7 +208,7 @@ impl Core {
         self.checkpoints.last_ms = self.now_ms;
         self.checkpoints.catalog_changed = false;
         self.frozen = Some(overlay.clone());
-        self.checkpoints.work = Some(Arc::new(Work { overlay, layers, fresh, objects, reclaim, state }));
+        self.checkpoints.work = Some(Arc::new(Work { overlay, layers, fresh, objects, reclaim, state, written: Arc::default() }));
         // RocksDB must never know of a write that a crash could take back (checkpoint invariant 1).
         self.flush_for(Waiter::Checkpoint);
     }

@@ -42,8 +42,4 @@ impl Locks {
     pub(super) fn take_waiters(&mut self) -> Vec<WriteJob> {
         std::mem::take(&mut self.waiters)
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.waiters.is_empty()
-    }
 }

@@ -90,10 +90,6 @@ impl Reads {
             self.first_ticket += 1;
         }
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.ops.is_empty()
-    }
 }
 
 impl Core {

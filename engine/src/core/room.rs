@@ -98,10 +98,6 @@ impl Core {
             self.quarantine.batches.pop_front();
         }
     }
-
-    pub(super) fn is_releasing(&self) -> bool {
-        self.quarantine.blocks > 0 && self.quarantine.batches.front().is_some_and(|(ticket, _)| self.reads.oldest_ticket() >= *ticket)
-    }
 }
 
 fn stuck(cause: &Error) -> Error {

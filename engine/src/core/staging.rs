@@ -127,11 +127,6 @@ impl Staging {
         })
     }
 
-    /// Whether something staged is not on its way yet.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.issued < self.mark()
-    }
-
     /// The device has these runs.
     pub(super) fn completed(&mut self, first_run: u64, runs: u64, tail: &Tail) {
         for run in first_run..first_run + runs {

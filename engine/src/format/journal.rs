@@ -89,7 +89,7 @@ pub enum Record {
 
 impl Record {
     /// Bytes that the record takes.
-    pub fn len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         match self {
             Record::Write { checksums, .. } => 18 + 4 * checksums.len(),
             Record::Unmap { .. } => 18,
@@ -273,7 +273,7 @@ mod tests {
     fn sample() -> (Vec<u8>, Header) {
         let mut bytes = Vec::new();
         sample_records().iter().for_each(|record| record.encode(&mut bytes));
-        assert_eq!(bytes.len(), sample_records().iter().map(Record::len).sum::<usize>());
+        assert_eq!(bytes.len(), sample_records().iter().map(Record::encoded_len).sum::<usize>());
         let header = Header {
             pool_id: PoolId([1; 16]),
             sequence: 5,

@@ -287,8 +287,8 @@ mod tests {
             let mut page = Page::default();
             page.0.iter_mut().for_each(|entry| *entry = Entry::data(7, 0, 0));
             overlay.apply(LAYER, PageIndex(0), epoch.map(Epoch), &mut page);
-            for block in 0..64 {
-                assert_eq!(page.0[block as usize].physical.0, at(&overlay, block, epoch).unwrap_or(7));
+            for (block, entry) in (0..).zip(page.0.iter()) {
+                assert_eq!(entry.physical.0, at(&overlay, block, epoch).unwrap_or(7));
             }
         }
     }

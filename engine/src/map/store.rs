@@ -2,7 +2,8 @@
 //!
 //! 1. A checkpoint is one write batch without a log, then an atomic flush of every column family: RocksDB holds
 //!    all of it or none, whatever moment the machine stops at.
-//! 2. `commit` returns when the checkpoint is durable.
+//! 2. A checkpoint is durable when `flush` has returned; one that could not be flushed is flushed again, never
+//!    merged again.
 //! 3. Nothing here runs on a reactor thread.
 
 use std::path::Path;
@@ -205,9 +206,18 @@ impl MapStore {
     /// Writes a checkpoint; durable on return.
     ///
     /// # Errors
-    /// [`Kind::OutOfSpace`] when the file system is full, else what RocksDB said. The store then still holds the
-    /// checkpoint before.
+    /// As [`write`](Self::write) and [`flush`](Self::flush).
     pub fn commit(&self, batch: Batch<'_>, state: &CheckpointState) -> Result<()> {
+        self.write(batch, state)?;
+        self.flush()
+    }
+
+    /// Writes a checkpoint to memory, where every later view sees it; `flush` makes it durable.
+    ///
+    /// # Errors
+    /// [`Kind::OutOfSpace`] when an earlier flush found the file system full and RocksDB has not recovered, else
+    /// what RocksDB said. The store is then as it was.
+    pub fn write(&self, batch: Batch<'_>, state: &CheckpointState) -> Result<()> {
         let mut batch = batch;
         let json = serde_json::to_vec(state).map_err(|source| {
             Error::new(Kind::Bug, "write checkpoint", "state does not fit JSON").source(source)
@@ -216,14 +226,14 @@ impl MapStore {
         self.written.fetch_add(batch.bytes() as u64, std::sync::atomic::Ordering::Relaxed);
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(batch.batch, &options).map_err(|error| damaged("write checkpoint", error))?;
-        self.flush()
+        self.db.write_opt(batch.batch, &options).map_err(|error| damaged("write checkpoint", error))
     }
 
-    /// Makes durable what `commit` wrote, when its own flush failed.
+    /// Makes durable what was written.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit).
+    /// [`Kind::OutOfSpace`] when the file system is full, else what RocksDB said. What was written stays in memory;
+    /// flush again.
     pub fn flush(&self) -> Result<()> {
         let families: Vec<_> = FAMILIES.iter().map(|&family| self.family(family)).collect();
         let mut options = FlushOptions::default();

@@ -5,6 +5,7 @@
 //!    a pool is such a death.
 //! 3. The shared-memory file is removed only after the superblock says that the pool was closed cleanly.
 
+mod check;
 mod objects;
 mod options;
 mod status;

@@ -50,7 +50,7 @@ pub(super) fn load(
 ///
 /// # Errors
 /// [`Kind::Damaged`] when it is not readable or its parts don't fit; what RocksDB said.
-pub(crate) fn load_catalog(view: &StoreView<'_>, state: &CheckpointState) -> Result<Catalog> {
+pub fn load_catalog(view: &StoreView<'_>, state: &CheckpointState) -> Result<Catalog> {
     let mut catalog = Catalog::new(state.epoch, state.next_id, state.next_layer);
     for kind in [b"g", b"l", b"s", b"v"] {
         view.each(Family::Catalog, kind, &[kind[0] + 1], |key, json| {

@@ -84,7 +84,7 @@ impl Machine {
             Some(store) => store,
             None => Arc::new(MapStore::open(Path::new(STORE), false, &self.store_options)?),
         };
-        let mut device = SimDevice::open(&self.disk, self.random.range(4..40) as usize)?;
+        let mut device = SimDevice::open(&self.disk, 4 + self.random.index(36))?;
         let place = TailPlace { left: self.tail.clone(), boot_id: BOOT, shape: TAIL, buffers: BUFFERS.with(BufferPool::clone) };
         let mut made = None;
         let opened = recovery::open(&mut device, &store, place, |bytes| {

@@ -14,8 +14,10 @@ use super::random::Random;
 use crate::catalog::{Operation, SnapshotKey};
 use crate::core::{Completion, Owner, Request, Response, Target, TraceEvent};
 use crate::error::Kind;
+use crate::check::CheckOptions;
+use crate::recovery::load_catalog;
 use crate::sys::{Memory, MemorySlice};
-use crate::units::{BlockIndex, Lsn, VolumeId};
+use crate::units::{BlockIndex, Lsn, PhysicalBlock, VolumeId};
 
 /// Operations between two crashes, at most.
 const STEPS_MAX: u64 = 120;
@@ -84,6 +86,7 @@ pub fn run(seed: u64) -> RunReport {
         running = run.end(running);
         run.compare(&mut running);
     }
+    run.check(&mut running);
     let overlaps = run.machine.disk.statistics().overlaps;
     assert_eq!(overlaps, 0, "device rule 3: writes met other requests for the same bytes in flight");
     run.report
@@ -464,6 +467,18 @@ impl Run {
         let snapshots: usize = running.core.catalog().volumes().map(|volume| running.core.catalog().snapshots_of(volume.id).len()).sum();
         assert_eq!(snapshots, self.live.snapshots.len(), "snapshots");
         self.check_pages();
+    }
+
+    /// The offline check finds the map whole, with everything in it.
+    fn check(&mut self, running: &mut Running) {
+        self.settle(running);
+        let view = running.store().view();
+        let state = running.store().state().expect("a checkpoint was made");
+        let catalog = load_catalog(&view, &state).expect("the catalog is readable");
+        let superblock = running.superblock();
+        let area = PhysicalBlock(superblock.data_start)..PhysicalBlock(superblock.pool_blocks);
+        let report = crate::check::check(&view, &catalog, area, CheckOptions::default()).expect("the store is readable");
+        assert!(report.is_clean(), "the check found: {:?}", report.discrepancies.iter().take(5).collect::<Vec<_>>());
     }
 
     /// I3, by itself: every aligned 16 KiB page of the paged volume and its snapshots is of one write.

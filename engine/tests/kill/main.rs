@@ -100,6 +100,9 @@ impl Trial {
         if self.random.percent(30) {
             pool.close().expect("closed");
         }
+        drop(pool);
+        let report = Pool::check(&self.orders.path, &self.orders.options(), true).expect("checked");
+        assert!(report.is_clean(), "FIRN_SEED={} round {}: {report:?}", self.orders.seed, self.orders.round);
     }
 
     fn write_and_kill(&mut self, power_cut: bool) {

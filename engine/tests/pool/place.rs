@@ -18,6 +18,16 @@ pub(crate) struct Place {
     pub(crate) options: PoolOptions,
 }
 
+impl Drop for Place {
+    /// Whatever a test did to its pool, everything in it agrees.
+    fn drop(&mut self) {
+        if self.path().exists() && !std::thread::panicking() {
+            let report = Pool::check(&self.path(), &self.options, true).expect("checked");
+            assert!(report.is_clean(), "{report:?}");
+        }
+    }
+}
+
 impl Place {
     pub(crate) fn new(device: DeviceKind) -> Self {
         let shared = tempfile::tempdir_in("/dev/shm").expect("a directory in shared memory");
@@ -72,17 +82,14 @@ pub(crate) fn assert_same(found: &[u8], expected: &[u8], what: &str) {
     }
 }
 
-/// Waits until everything that was deleted has given its room back.
+/// Makes checkpoints until everything that was deleted has given its room back.
 pub(crate) fn settle(pool: &Pool) {
-    for _ in 0..20 {
+    for _ in 0..50 {
         pool.checkpoint().expect("checkpoint");
-        if pool.status().expect("status").waiting_bytes == 0 && !is_reclaiming(pool) {
+        let busy = |core: &Core| core.is_checkpointing() || core.catalog().has_reclaims();
+        if pool.status().expect("status").waiting_bytes == 0 && !pool.handle().look(busy).expect("looked") {
             return;
         }
     }
     panic!("room does not come back: {:?}", pool.status());
-}
-
-pub(crate) fn is_reclaiming(pool: &Pool) -> bool {
-    pool.handle().look(Core::is_checkpointing).expect("looked")
 }
