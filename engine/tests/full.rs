@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use firn_engine::core::CoreOptions;
 use firn_engine::error::Kind;
+use firn_engine::map::store::StoreOptions;
 use firn_engine::pool::{CreateOptions, Pool, PoolOptions};
 
 struct Mounted(tempfile::TempDir);
@@ -58,6 +59,8 @@ fn a_full_metadata_file_system_stops_writers_and_nothing_else() {
         meta: Some(metadata.path().join("meta")),
         tail_directory: Some(shared.path().to_owned()),
         core: CoreOptions { checkpoint_interval_ms: 200, ..CoreOptions::default() },
+        // RocksDB goes on by itself when as much is free as its write buffers may take.
+        store: StoreOptions { write_buffer_bytes: 256 << 10, ..StoreOptions::default() },
         ..PoolOptions::default()
     };
     let path = disk.path().join("pool");
@@ -102,7 +105,7 @@ fn a_full_metadata_file_system_stops_writers_and_nothing_else() {
 
     std::fs::remove_file(&filler).expect("removed");
     let began = Instant::now();
-    while volume.write_at(0, &block(next)).is_err() {
+    while pool.checkpoint().is_err() || volume.write_at(0, &block(next)).is_err() {
         assert!(began.elapsed() < Duration::from_secs(60), "the pool did not go on: {:?}", pool.status());
         std::thread::sleep(Duration::from_millis(100));
     }

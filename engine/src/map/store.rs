@@ -88,7 +88,7 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 << 20, write_buffer_bytes: 64 << 20, environment: None }
+        Self { cache_bytes: 64 << 20, write_buffer_bytes: 32 << 20, environment: None }
     }
 }
 

@@ -92,9 +92,9 @@ impl Content {
 
     /// The first difference, for people.
     pub(crate) fn difference(&self, found: &Self) -> String {
-        for volume in 0..2 {
-            if let Some(what) = differ(&self.live[volume], &found.live[volume]) {
-                return format!("volume {}: {what}", VOLUMES[volume]);
+        for (volume, (expected, found)) in VOLUMES.iter().zip(self.live.iter().zip(&found.live)) {
+            if let Some(what) = differ(expected, found) {
+                return format!("volume {volume}: {what}");
             }
         }
         let (expected, names): (Vec<_>, Vec<_>) =

@@ -65,7 +65,7 @@ pub(crate) fn kind<T: std::fmt::Debug>(result: Result<T>) -> Kind {
 
 /// Blocks that can be told apart: each says who wrote it, and where.
 pub(crate) fn pattern(mark: u64, offset: u64, length: usize) -> Vec<u8> {
-    let words = (0..length / 8).map(|at| (mark << 40 | offset / 8 + at as u64).to_le_bytes());
+    let words = (0..length / 8).map(|at| ((mark << 40) | (offset / 8 + at as u64)).to_le_bytes());
     words.flatten().collect()
 }
 

@@ -3,7 +3,6 @@
 use firn_engine::catalog::Tags;
 use firn_engine::core::CoreOptions;
 use firn_engine::error::Kind;
-use firn_engine::pool::PoolOptions;
 use firn_engine::sim::random::Random;
 use firn_engine::sys::DeviceKind;
 use firn_engine::volume::Volume;
@@ -117,7 +116,7 @@ fn several_threads_write_several_volumes() {
                     let mut random = Random::new(thread);
                     let mut model = Model { volume, bytes: vec![0; 4 << 20] };
                     for step in 0..150 {
-                        model.step(&mut random, thread << 16 | step + 1);
+                        model.step(&mut random, (thread << 16) + step + 1);
                         if step % 40 == 0 {
                             model.volume.flush().expect("flushed");
                         }
@@ -134,8 +133,8 @@ fn several_threads_write_several_volumes() {
 #[test]
 fn memory_keeps_to_its_caps_when_the_map_is_larger() {
     let core = CoreOptions { cache_bytes: 1 << 20, overlay_bytes: 1 << 20, ..CoreOptions::default() };
-    let place = Place::new(DeviceKind::Auto);
-    let place = Place { options: PoolOptions { core, ..place.options.clone() }, ..place };
+    let mut place = Place::new(DeviceKind::Auto);
+    place.options.core = core;
     let pool = place.create(256 * MIB);
     let volume = pool.create_volume("a", 1 << 40, Tags::new()).expect("created");
     let mut random = Random::new(5);
