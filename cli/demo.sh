@@ -17,19 +17,20 @@ folder=$(mktemp -d "${TMPDIR:-/var/tmp}/firn-demo.XXXXXX")
 writer=
 pool_id=
 clean_up() {
-    trap - EXIT INT TERM HUP
+    trap - EXIT
     if [ -n "$writer" ]; then
         kill -9 "$writer" 2>/dev/null || true
         wait "$writer" 2>/dev/null || true
     fi
+    # A command that was cut off from its script finishes first: it has the lock on the pool.
+    [ ! -e pool ] || flock -w 30 pool true || true
     if [ -n "$pool_id" ]; then
         rm -f -- "/dev/shm/firn-$pool_id" "/dev/shm/firn-$pool_id.new"
     fi
     rm -rf -- "$folder"
 }
+# bash runs it for INT, TERM and HUP too.
 trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 cd "$folder"
 export FIRN_POOL=pool

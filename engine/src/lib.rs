@@ -18,6 +18,7 @@ pub mod map;
 pub mod pool;
 pub mod reactor;
 pub mod recovery;
+pub mod scrub;
 pub mod snapshot;
 pub mod space;
 pub mod sys;

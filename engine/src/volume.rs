@@ -315,18 +315,23 @@ impl Volume {
         })
     }
 
-    /// What is known of it.
+    /// What is known of it. Makes a checkpoint when it was created after the last one.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] after it was deleted.
+    /// [`Kind::NotFound`] after it was deleted, what the metadata store said.
     pub fn info(&self) -> Result<VolumeInfo> {
         let id = self.id;
         let (layer, info) = self.handle.try_look(move |core| {
             let catalog = core.catalog();
             Ok((catalog.volume(id)?.layer, info::describe(catalog, id)?))
         })?;
-        let mapped = checkpoint::layer_usage(&self.handle.store()?.view(), layer)?.unwrap_or(0);
-        Ok(VolumeInfo { mapped_bytes: mapped * BLOCK_BYTES, ..info })
+        let store = self.handle.store()?;
+        let mut mapped = checkpoint::layer_usage(&store.view(), layer)?;
+        if mapped.is_none() {
+            self.handle.checkpoint()?;
+            mapped = checkpoint::layer_usage(&store.view(), layer)?;
+        }
+        Ok(VolumeInfo { mapped_bytes: mapped.unwrap_or(0) * BLOCK_BYTES, ..info })
     }
 
     fn operate(&self, operation: Operation) -> Result<()> {

@@ -28,8 +28,11 @@ const ENGINE: Rules = Rules {
         &["catalog"],
         &["checkpoint"],
         &["core"],
-        &["sim", "check", "scrub", "delta"],
-        &["pool", "volume", "snapshot", "clone", "group"],
+        &["recovery"],
+        &["check", "delta"],
+        &["sim"],
+        &["reactor"],
+        &["pool", "volume", "snapshot", "clone", "group", "scrub"],
         &["export"],
     ],
     // The trait and the operating system's implementation of it name each other.

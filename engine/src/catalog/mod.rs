@@ -132,6 +132,11 @@ impl Catalog {
         self.volumes.values()
     }
 
+    /// Every layer, by id.
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.values()
+    }
+
     /// Every group, by id.
     pub fn groups(&self) -> impl Iterator<Item = &Group> {
         self.groups.values()

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Pool, PoolOptions};
-use crate::catalog::{Catalog, ObjectKey};
 use crate::check::{CheckOptions, CheckReport, check};
 use crate::error::{Error, Result};
-use crate::map::store::{CheckpointState, Family, MapStore, StoreView, malformed};
+use crate::map::store::MapStore;
 use crate::recovery;
 use crate::sys::{DeviceFile, Memory, MemorySlice, OpenMode, open_device};
 use crate::units::{BLOCK_LEN, PhysicalBlock};
@@ -32,7 +31,7 @@ impl Pool {
         let superblock = recovery::read_superblock(&mut *open_device(file.clone(), options.device)?)?;
         let state = store.state()?;
         let view = store.view();
-        let catalog = catalog_of(&view, &state)?;
+        let catalog = recovery::load_catalog(&view, &state)?;
         let area = PhysicalBlock(superblock.data_start)..PhysicalBlock(superblock.pool_blocks);
         let mut reader = Reader::new(file);
         let mut read = |first: PhysicalBlock, blocks: u64, into: &mut [u8]| reader.read(first, blocks, into);
@@ -42,20 +41,6 @@ impl Pool {
         };
         check(&view, &catalog, area, options)
     }
-}
-
-/// The catalog as of the checkpoint.
-fn catalog_of(view: &StoreView<'_>, state: &CheckpointState) -> Result<Catalog> {
-    let mut catalog = Catalog::new(state.epoch, state.next_id, state.next_layer);
-    for kind in [b'g', b'l', b's', b'v'] {
-        view.each(Family::Catalog, &[kind], &[kind + 1], |key, json| {
-            let object = ObjectKey::decode(key).map_err(|source| malformed(Family::Catalog, key, source))?;
-            catalog.load(object, json)?;
-            Ok(true)
-        })?;
-    }
-    catalog.loaded()?;
-    Ok(catalog)
 }
 
 /// Reads blocks by way of memory that is aligned for direct I/O.

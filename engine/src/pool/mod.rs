@@ -40,6 +40,8 @@ pub struct Pool {
     handle: Handle,
     /// `None` after it was closed.
     running: Mutex<Option<Running>>,
+    /// Held while the superblock is written: by one grow or close at a time.
+    superblock_turn: Mutex<()>,
 }
 
 struct Running {
@@ -125,7 +127,8 @@ impl Pool {
             tail_path,
             tail_bytes: options.tail.bytes() as u64,
         };
-        Ok(Self { handle: started.handle, running: Mutex::new(Some(running)) })
+        let running = Mutex::new(Some(running));
+        Ok(Self { handle: started.handle, running, superblock_turn: Mutex::default() })
     }
 
     /// Closes the pool: makes everything durable, makes a last checkpoint, and marks the pool as clean. Requests under
@@ -134,6 +137,7 @@ impl Pool {
     /// # Errors
     /// What the device or the metadata store said; the pool is closed all the same, and the next open recovers it.
     pub fn close(&self) -> Result<()> {
+        let _turn = self.superblock_turn.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.lock().take().ok_or_else(closed)?;
         self.handle.begin_close();
         let settled = self.handle.flush().and_then(|()| self.handle.checkpoint());
@@ -164,16 +168,21 @@ impl Pool {
     /// # Errors
     /// [`Kind::Invalid`] when it would shrink or the device is smaller; [`Kind::OutOfSpace`].
     pub fn grow(&self, bytes: u64, preallocate: bool) -> Result<()> {
-        let mut guard = self.lock();
-        let running = guard.as_mut().ok_or_else(closed)?;
-        running.file.grow(bytes, preallocate)?;
+        let _turn = self.superblock_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts =
+            |running: &Running| (running.file.clone(), running.device_kind, running.superblock.clone());
+        let (file, device_kind, superblock) = self.with_running(parts)?;
+        file.grow(bytes, preallocate)?;
         let pool_blocks = bytes / BLOCK_BYTES;
-        if pool_blocks == running.superblock.pool_blocks {
+        if pool_blocks == superblock.pool_blocks {
             return Ok(());
         }
         // A device of its own: the superblocks are nobody else's, and the reactor's goes on meanwhile.
-        let mut device = open_device(running.file.clone(), running.device_kind)?;
-        running.superblock = recovery::grow(&mut *device, &running.superblock, pool_blocks)?;
+        let mut device = open_device(file, device_kind)?;
+        let grown = recovery::grow(&mut *device, &superblock, pool_blocks)?;
+        if let Some(running) = self.lock().as_mut() {
+            running.superblock = grown;
+        }
         self.handle.refresh_size()?;
         self.handle.call(Request::Grow { pool_blocks }).map(drop)
     }

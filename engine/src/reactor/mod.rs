@@ -5,8 +5,8 @@
 //! 3. A panic here or on a worker thread becomes an error ([`Kind::Bug`]) for those who wait, never a hang.
 //! 4. An idle pool costs one look at the core's timers every 100 ms.
 //!
-//! *running* -([`Handle::finish`])-> *finishing* (no new changes; what is under way ends) -> *ended*; or
-//! *running* -([`Handle::abandon`])-> *ended* at once, as if the process had died.
+//! *running* -(`Handle::finish`)-> *finishing* (no new changes; what is under way ends) -> *ended*; or
+//! *running* -(`Handle::abandon`)-> *ended* at once, as if the process had died.
 
 mod client;
 mod handle;

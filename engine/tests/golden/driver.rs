@@ -15,7 +15,7 @@ use firn_engine::journal::tail::TailShape;
 use firn_engine::map::store::MapStore;
 use firn_engine::recovery::{self, PoolShape, TailPlace};
 use firn_engine::sys::{BufferPool, CreateOptions, DeviceFile, DeviceKind, Memory, MemorySlice, open_device};
-use firn_engine::units::{BLOCK_BYTES, BlockIndex, PoolId, VolumeId};
+use firn_engine::units::{BLOCK_BYTES, BlockIndex, LayerId, PoolId, VolumeId};
 
 use crate::files::store_options;
 
@@ -37,6 +37,8 @@ pub(crate) struct Driver {
     now_ms: u64,
     wall_ms: u64,
     tags: u64,
+    next_id: u64,
+    next_layer: u32,
 }
 
 impl Driver {
@@ -62,7 +64,7 @@ impl Driver {
             sync_interval_ms: SYNC_MS,
             ..CoreOptions::default()
         };
-        Self {
+        let mut driver = Self {
             core: Core::new(opened.parts, options),
             device,
             store,
@@ -71,11 +73,17 @@ impl Driver {
             now_ms: 0,
             wall_ms: CREATED_MS,
             tags: 0,
-        }
+            next_id: 1,
+            next_layer: 1,
+        };
+        // The core knows the time from its last turn.
+        driver.turn(&|_| false);
+        driver
     }
 
     /// A turn of the core, then everything it wants done, but for device requests that `spare` keeps from the device.
     pub(crate) fn turn(&mut self, spare: &dyn Fn(&DeviceRequest) -> bool) {
+        self.wall_ms += 1_000;
         self.core.turn(self.now_ms, self.wall_ms);
         let mut in_flight = 0;
         while let Some((token, request)) = self.core.device_requests().pop_front() {
@@ -108,7 +116,6 @@ impl Driver {
     /// Asks for something without waiting for its end.
     pub(crate) fn submit(&mut self, request: Request) -> u64 {
         self.tags += 1;
-        self.wall_ms += 1_000;
         self.core.submit(Owner { client: 0, tag: self.tags }, request);
         self.tags
     }
@@ -142,6 +149,18 @@ impl Driver {
     pub(crate) fn wait_for_beacon(&mut self) {
         self.now_ms += SYNC_MS;
         self.turn(&|_| false);
+    }
+
+    /// An id for a new volume or group.
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// An id for a new layer.
+    pub(crate) fn new_layer(&mut self) -> LayerId {
+        self.next_layer += 1;
+        LayerId(self.next_layer - 1)
     }
 
     pub(crate) fn id(&self, volume: &str) -> VolumeId {

@@ -22,6 +22,7 @@ fn clones_of_any_depth_read_through_and_detach() {
     volume.write_at(0, &pattern(2, 0, 4 << 20)).expect("written");
 
     let clone = snapshot.clone_to("clone", Tags::new()).expect("cloned");
+    assert_eq!(clone.info().expect("info").mapped_bytes, 4 * MIB);
     clone.write_at(4096, &pattern(3, 0, 4096)).expect("written");
     let mut expected = old.clone();
     expected[4096..8192].copy_from_slice(&pattern(3, 0, 4096));
