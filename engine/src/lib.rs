@@ -19,10 +19,10 @@ pub mod pool;
 pub mod reactor;
 pub mod recovery;
 pub mod scrub;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod snapshot;
 pub mod space;
 pub mod sys;
 pub mod units;
 pub mod volume;
-#[cfg(any(test, feature = "sim"))]
-pub mod sim;

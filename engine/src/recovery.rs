@@ -110,7 +110,9 @@ pub fn create(
             "{pool_blocks} blocks of 4096 bytes hold no journal of {} blocks and 1 MiB of data",
             shape.journal_blocks
         );
-        return Err(Error::new(Kind::Invalid, "create pool", detail).hint("give it more room or a smaller journal"));
+        return Err(
+            Error::new(Kind::Invalid, "create pool", detail).hint("give it more room or a smaller journal")
+        );
     }
     let superblock = Superblock {
         pool_id,
@@ -162,7 +164,8 @@ pub fn open(
         None => finish_tail(&mut device, &superblock, ring, &tail, &mut report)?,
         Some(_) => None,
     };
-    let start = Position { next_lsn: state.next_lsn, next_sequence: state.next_sequence, previous: state.previous };
+    let start =
+        Position { next_lsn: state.next_lsn, next_sequence: state.next_sequence, previous: state.previous };
     let mut chain = read_chain(ring, superblock.pool_id, start, |at, length| device.read(at, length))?;
     check_clean_end(&superblock, &chain)?;
     match left {
@@ -200,8 +203,13 @@ pub fn open(
 
 fn check_pair(superblock: &Superblock, state: &CheckpointState, device_bytes: u64) -> Result<()> {
     if state.pool_id != superblock.pool_id.to_string() {
-        let detail = format!("the device holds pool {}, the metadata belongs to {}", superblock.pool_id, state.pool_id);
-        return Err(Error::new(Kind::Conflict, "open pool", detail).hint("give the metadata directory of this pool"));
+        let detail = format!(
+            "the device holds pool {}, the metadata belongs to {}",
+            superblock.pool_id, state.pool_id
+        );
+        return Err(
+            Error::new(Kind::Conflict, "open pool", detail).hint("give the metadata directory of this pool")
+        );
     }
     if superblock.pool_blocks * BLOCK_LEN as u64 > device_bytes {
         let detail = format!(
@@ -229,7 +237,9 @@ fn finish_tail(
     };
     let Some(tail) = place.left.clone().and_then(|memory| Tail::open(memory, owner)) else { return Ok(None) };
     let damaged = |detail: String| Error::new(Kind::Damaged, "recover from shared memory", detail);
-    let journal = tail.left_journal().map_err(|source| damaged("its journal is not readable".to_owned()).source(source))?;
+    let journal = tail
+        .left_journal()
+        .map_err(|source| damaged("its journal is not readable".to_owned()).source(source))?;
     let data = tail.left_data();
     for &(slot, block) in &data {
         if block.0 < superblock.data_start || block.0 >= superblock.pool_blocks {
@@ -254,8 +264,9 @@ fn check_published(published: Lsn, chain: &Chain) -> Result<()> {
         "the process before had come to record {published}, but the journal on the device ends at {}",
         chain.end.next_lsn
     );
-    Err(Error::new(Kind::Damaged, "recover pool", detail)
-        .hint("the device lost writes that it had completed; remove the shared-memory file to open what is left"))
+    Err(Error::new(Kind::Damaged, "recover pool", detail).hint(
+        "the device lost writes that it had completed; remove the shared-memory file to open what is left",
+    ))
 }
 
 fn check_clean_end(superblock: &Superblock, chain: &Chain) -> Result<()> {
@@ -282,7 +293,11 @@ fn cut_unwritten(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     let mut writes = Vec::new();
-    for block in chain.blocks.iter().filter(|block| block.header.first_lsn.0 + block.records.len() as u64 > chain.durable.0) {
+    for block in chain
+        .blocks
+        .iter()
+        .filter(|block| block.header.first_lsn.0 + block.records.len() as u64 > chain.durable.0)
+    {
         let mut group = block.header.first_lsn;
         for (lsn, record) in (block.header.first_lsn.0..).map(Lsn).zip(&block.records) {
             if let Record::Write { physical, checksums, .. } = record
@@ -352,7 +367,12 @@ fn mark_end(
 ///
 /// # Errors
 /// What the device said; the pool then recovers at the next open.
-pub fn close(device: &mut dyn Device, superblock: &Superblock, next_lsn: Lsn, next_sequence: u64) -> Result<()> {
+pub fn close(
+    device: &mut dyn Device,
+    superblock: &Superblock,
+    next_lsn: Lsn,
+    next_sequence: u64,
+) -> Result<()> {
     let clean = Some(CleanEnd { next_lsn: next_lsn.0, next_sequence });
     let superblock = Superblock { sequence: superblock.sequence + 1, clean, ..superblock.clone() };
     superblocks::write(&mut Blocking::new(device), &superblock)
@@ -365,7 +385,8 @@ pub fn close(device: &mut dyn Device, superblock: &Superblock, next_lsn: Lsn, ne
 pub fn grow(device: &mut dyn Device, superblock: &Superblock, pool_blocks: u64) -> Result<Superblock> {
     if pool_blocks <= superblock.pool_blocks || pool_blocks * BLOCK_LEN as u64 > device.bytes() {
         let detail = format!("from {} to {pool_blocks} blocks of 4096 bytes", superblock.pool_blocks);
-        return Err(Error::new(Kind::Invalid, "grow pool", detail).hint("a pool only grows, to at most its device's size"));
+        return Err(Error::new(Kind::Invalid, "grow pool", detail)
+            .hint("a pool only grows, to at most its device's size"));
     }
     let superblock = Superblock { sequence: superblock.sequence + 1, pool_blocks, ..superblock.clone() };
     superblocks::write(&mut Blocking::new(device), &superblock)?;

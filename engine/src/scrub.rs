@@ -169,7 +169,9 @@ impl Pool {
             Err(error) => error,
         };
         if count > 1 {
-            return blocks.into_iter().try_for_each(|block| self.scrub_blocks(step, block..block + 1, report));
+            return blocks
+                .into_iter()
+                .try_for_each(|block| self.scrub_blocks(step, block..block + 1, report));
         }
         if self.handle().look(|_| ()).is_err() {
             return Err(error);

@@ -16,7 +16,10 @@ impl Mounted {
     fn new(bytes: u64) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let size = format!("size={bytes}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "firn-test"]).arg(directory.path()).status();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "firn-test"])
+            .arg(directory.path())
+            .status();
         assert!(mounted.is_ok_and(|status| status.success()), "mounting a tmpfs needs root");
         Self(directory)
     }
@@ -64,7 +67,8 @@ fn a_full_metadata_file_system_stops_writers_and_nothing_else() {
         ..PoolOptions::default()
     };
     let path = disk.path().join("pool");
-    let create = CreateOptions { bytes: Some(256 << 20), journal_blocks: Some(256), ..CreateOptions::default() };
+    let create =
+        CreateOptions { bytes: Some(256 << 20), journal_blocks: Some(256), ..CreateOptions::default() };
     let pool = Pool::create(&path, &create, &options).expect("created");
     let volume = pool.create_volume("v", 64 << 20, Default::default()).expect("a volume");
     let mut stamps = vec![0_u64; 16384];

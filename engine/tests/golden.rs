@@ -210,8 +210,12 @@ fn a_dead_process_is_finished_from_shared_memory() {
 fn a_power_cut_leaves_what_is_whole() {
     let copy = Copy::new("crashed", End::PowerCut);
     let pool = copy.open().expect("opened");
-    let expected =
-        RecoveryReport { records: RECORDS + 1, cut_records: 1, verified_blocks: 4, ..RecoveryReport::default() };
+    let expected = RecoveryReport {
+        records: RECORDS + 1,
+        cut_records: 1,
+        verified_blocks: 4,
+        ..RecoveryReport::default()
+    };
     assert_eq!(recovery(&pool), expected);
     assert_content(&pool, DB_FIRST, TRIAL);
     pool.close().expect("closed");
@@ -289,19 +293,61 @@ fn a_damaged_data_block_fails_its_reads() {
     }
     pool.close().expect("closed");
     let report = Pool::check(&copy.path(), &copy.options(), true).expect("a check");
-    assert_eq!((report.discrepancies_total, report.discrepancies[0].kind), (1, DiscrepancyKind::Checksum), "{report:?}");
+    assert_eq!(
+        (report.discrepancies_total, report.discrepancies[0].kind),
+        (1, DiscrepancyKind::Checksum),
+        "{report:?}"
+    );
 }
 
 /// Records after the last checkpoint that were flushed.
 const RECORDS: u64 = 37;
 /// The layer of the volume `page`.
 const PAGE_LAYER: u8 = 4;
-/// The volume `db` as it was flushed; with the first of the unfinished writes; with the second too.
-const DB: &str = "maps 28672|6a 1l 249.";
-const DB_FIRST: &str = "maps 36864|";
-const DB_ALL: &str = "maps 45056|";
-/// The volume `trial` without and with the third of them.
-const TRIAL: &str = "";
-const TRIAL_ALL: &str = "";
+
+// What the pools hold, as `golden/describe.rs` shows it. A view's content is its checksum, then how many blocks of
+// which letter. It follows from the script: where it says `6a 1l 9a`, blocks 0 to 15 were filled with `a` on monday,
+// and after the rollback to that day block 6 with `l`.
+
+/// The volume `db` as it was flushed; with the first of the unfinished writes (v); with the second, too (w).
+const DB: &str = "maps 28672 in bank-a on db@monday env=production team=payroll
+    63cc6839 6a 1l 249.";
+const DB_FIRST: &str = "maps 36864 in bank-a on db@monday env=production team=payroll
+    9fa970fe 6a 1l 193. 2v 54.";
+const DB_ALL: &str = "maps 45056 in bank-a on db@monday env=production team=payroll
+    517c646f 6a 1l 193. 2v 2w 52.";
+/// The volume `trial` without and with the third of them (x).
+const TRIAL: &str = "maps 94208 on db@monday purpose=drill
+    6af5e7ac 1. 1a 2k 12a 44. 8b 188.";
+const TRIAL_ALL: &str = "maps 94208 on db@monday purpose=drill
+    4ff79a69 1. 1a 2k 5a 1x 6a 44. 8b 188.";
 /// Everything else.
-const CONTENT: &str = "";
+const CONTENT: &str = "\
+group bank-a created 1700000005000 tier=2: db
+volume db created 1700000001000 {db}
+  monday at 1.1 created 1700000011000 maps 98304 clones 2 with bank-a
+    eb2ef125 16a 44. 8b 188.
+  tuesday at 1.2 created 1700000023000 maps 81920 clones 0 held:audit
+    ca1f046d 4a 2e 10a 44. 2b 4. 2b 188.
+  before at 1.7 created 1700000062000 maps 86016 clones 0
+    303ac0f6 1g 1j 2a 2e 4a 1[aaaiaaaa] 5a 44. 2b 4. 2b 60. 1h 127.
+  thursday-evening at 5.8 created 1700000074000 maps 106496 clones 1
+    fea34f83 6a 1l 9a 4. 2q 38. 8b 188.
+volume log created 1700000003000 maps 65536 role=wal, \"quoted\" and \u{e9}
+    e0017186 8c 4f 4. 1s 1. 1s 81. 2d
+  monday at 2.1 created 1700000011000 maps 49152 clones 0 with bank-a kind=nightly
+    3e675c42 8c 92. 4d 24.
+volume trial created 1700000036000 {trial}
+volume page created 1700000038000 maps 262144
+    14490039 5o 1p 58o
+  one at 4.4 created 1700000042000 maps 262144 clones 0
+    8fae9e81 64m
+  two at 4.5 created 1700000046000 maps 262144 clones 0
+    3e5b684a 64n
+  three at 4.6 created 1700000050000 maps 262144 clones 0
+    e7d8c7cc 64o
+volume copy created 1700000102000 maps 49152
+    3e675c42 8c 92. 4d 24.
+volume late created 1700000132000 maps 106496 on db@thursday-evening
+    7bcb8ea9 1u 5a 1l 9a 4. 2q 38. 8b 188.
+";

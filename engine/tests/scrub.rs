@@ -20,10 +20,12 @@ fn finds_each_damaged_block_and_goes_on_where_it_was() {
     let shared = tempfile::tempdir_in("/dev/shm").expect("a directory in shared memory");
     let options = PoolOptions { tail_directory: Some(shared.path().to_owned()), ..PoolOptions::default() };
     let path = disk.path().join("pool");
-    let create = CreateOptions { bytes: Some(64 * MIB), journal_blocks: Some(256), ..CreateOptions::default() };
+    let create =
+        CreateOptions { bytes: Some(64 * MIB), journal_blocks: Some(256), ..CreateOptions::default() };
     let pool = Pool::create(&path, &create, &options).expect("created");
     let volume = pool.create_volume("pg", 16 * MIB, Default::default()).expect("a volume");
-    let bytes = |mark: u8| (0..MIB).map(|at| ((at / 4096 + at).to_le_bytes()[0] ^ mark) | 1).collect::<Vec<u8>>();
+    let bytes =
+        |mark: u8| (0..MIB).map(|at| ((at / 4096 + at).to_le_bytes()[0] ^ mark) | 1).collect::<Vec<u8>>();
     volume.write_at(0, &bytes(0x10)).expect("written");
     volume.write_at(8 * MIB, &bytes(0x20)).expect("written");
     volume.snapshot("before", Default::default()).expect("a snapshot");
@@ -40,7 +42,9 @@ fn finds_each_damaged_block_and_goes_on_where_it_was() {
     let image = std::fs::read(&path).expect("readable");
     for (mark, block) in [(0x20, 7_usize), (0x10, 3)] {
         let wanted = &bytes(mark)[block * 4096..(block + 1) * 4096];
-        let at = image.chunks(4096).position(|found| found == wanted).expect("the block is on the device") as u64 * 4096;
+        let at = image.chunks(4096).position(|found| found == wanted).expect("the block is on the device")
+            as u64
+            * 4096;
         file.write_all_at(&[!wanted[100]], at + 100).expect("damaged");
     }
     file.sync_all().expect("synced");
@@ -57,8 +61,10 @@ fn finds_each_damaged_block_and_goes_on_where_it_was() {
             break;
         }
     }
-    let mut places: Vec<_> =
-        damaged.iter().map(|block| (block.volume.as_str(), block.snapshot.as_deref(), block.offset)).collect();
+    let mut places: Vec<_> = damaged
+        .iter()
+        .map(|block| (block.volume.as_str(), block.snapshot.as_deref(), block.offset))
+        .collect();
     places.sort();
     assert_eq!(places, [("pg", None, 8 * MIB + 7 * 4096), ("pg", Some("before"), 3 * 4096)]);
     assert!(read_bytes < 6 * MIB, "what was done is not read again: {read_bytes}");

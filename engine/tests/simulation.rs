@@ -42,7 +42,9 @@ fn ten_thousand_seeds_lose_nothing() {
         checkpoints += report.checkpoints;
         compared += report.compared;
     });
-    println!("{crashes} crashes and closes, {checkpoints} checkpoints, {compared} volumes and snapshots compared");
+    println!(
+        "{crashes} crashes and closes, {checkpoints} checkpoints, {compared} volumes and snapshots compared"
+    );
     // A simulation that crashes nothing proves nothing.
     assert!(crashes > 10_000 && checkpoints > 10_000 && compared > 50_000);
 }

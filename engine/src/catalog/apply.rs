@@ -1,6 +1,8 @@
 //! What an operation does to the catalog.
 
-use super::{Catalog, Group, Head, Layer, ObjectKey, Operation, Snapshot, SnapshotKey, SnapshotState, Subject, Volume};
+use super::{
+    Catalog, Group, Head, Layer, ObjectKey, Operation, Snapshot, SnapshotKey, SnapshotState, Subject, Volume,
+};
 use crate::units::{Epoch, GroupId, LayerId, VolumeId};
 
 impl Catalog {
@@ -8,7 +10,13 @@ impl Catalog {
     pub fn apply(&mut self, operation: &Operation) {
         match operation.clone() {
             Operation::VolumeCreate { id, layer, name, bytes, created_ms, tags } => {
-                self.add_layer(Layer { id: layer, volume: id, origin: None, head: Head::Live, points: Vec::new() });
+                self.add_layer(Layer {
+                    id: layer,
+                    volume: id,
+                    origin: None,
+                    head: Head::Live,
+                    points: Vec::new(),
+                });
                 self.add_volume(Volume { id, name, bytes, layer, group: None, created_ms, tags });
             }
             Operation::VolumeRename { id, name } => self.rename_volume(id, name),
@@ -16,7 +24,9 @@ impl Catalog {
             Operation::VolumeDelete { id } => self.delete_volume(id),
             Operation::Tag { subject, key, value } => self.tag(subject, key, value),
             Operation::Snapshot { epoch, name, created_ms, volumes, group, tags } => {
-                for volume in volumes.iter().filter_map(|id| self.volumes.get(id)).cloned().collect::<Vec<_>>() {
+                for volume in
+                    volumes.iter().filter_map(|id| self.volumes.get(id)).cloned().collect::<Vec<_>>()
+                {
                     let key = SnapshotKey { layer: volume.layer, epoch };
                     self.add_snapshot(&volume, key, &name, created_ms, group, tags.clone());
                 }
@@ -45,7 +55,9 @@ impl Catalog {
                 self.groups.insert(id, Group { id, name, created_ms, tags });
                 self.dirty.insert(ObjectKey::Group(id));
             }
-            Operation::GroupAssign { volume, group } => self.change_volume(volume, |volume| volume.group = group),
+            Operation::GroupAssign { volume, group } => {
+                self.change_volume(volume, |volume| volume.group = group)
+            }
             Operation::GroupRename { id, name } => {
                 if let Some(group) = self.groups.get_mut(&id) {
                     self.group_names.remove(&group.name);

@@ -25,7 +25,11 @@ fn conflict(detail: String) -> Error {
 
 fn check_name(what: &str, name: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._:-+".contains(c);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) || name.starts_with(['-', '.']) {
+    if name.is_empty()
+        || name.len() > NAME_BYTES_MAX
+        || !name.chars().all(plain)
+        || name.starts_with(['-', '.'])
+    {
         return Err(invalid(format!("{name:?} can't be the name of a {what}"))
             .hint("a name has 1 to 128 letters, digits or . _ : - + and starts with neither - nor ."));
     }
@@ -42,9 +46,9 @@ fn check_tags(tags: &Tags) -> Result<()> {
 fn check_tag(key: &str, value: Option<&str>) -> Result<()> {
     check_name("tag", key)?;
     match value {
-        Some(value) if value.len() > TAG_BYTES_MAX || value.chars().any(char::is_control) => {
-            Err(invalid(format!("the value of tag {key:?} is longer than {TAG_BYTES_MAX} bytes or not printable")))
-        }
+        Some(value) if value.len() > TAG_BYTES_MAX || value.chars().any(char::is_control) => Err(invalid(
+            format!("the value of tag {key:?} is longer than {TAG_BYTES_MAX} bytes or not printable"),
+        )),
         _ => Ok(()),
     }
 }
@@ -97,7 +101,9 @@ impl Catalog {
                 self.check_volume_name(name)
             }
             Operation::CloneDetach { layer } => self.check_detach(*layer),
-            Operation::Rollback { id, to, displaced_name, .. } => self.check_rollback(*id, *to, displaced_name),
+            Operation::Rollback { id, to, displaced_name, .. } => {
+                self.check_rollback(*id, *to, displaced_name)
+            }
             Operation::GroupCreate { name, tags, .. } => {
                 check_tags(tags)?;
                 self.check_group_name(name)
@@ -130,7 +136,9 @@ impl Catalog {
     fn check_snapshot_name(&self, volume: crate::units::VolumeId, name: &str) -> Result<()> {
         check_name("snapshot", name)?;
         match self.snapshot_names.contains_key(&(volume, name.to_owned())) {
-            true => Err(conflict(format!("volume {:?} has a snapshot named {name:?}", self.volume(volume)?.name))),
+            true => {
+                Err(conflict(format!("volume {:?} has a snapshot named {name:?}", self.volume(volume)?.name)))
+            }
             false => Ok(()),
         }
     }
@@ -138,7 +146,9 @@ impl Catalog {
     fn check_group(&self, id: crate::units::GroupId) -> Result<()> {
         match self.groups.contains_key(&id) {
             true => Ok(()),
-            false => Err(Error::new(Kind::NotFound, "find group", format!("no consistency group with id {id}"))),
+            false => {
+                Err(Error::new(Kind::NotFound, "find group", format!("no consistency group with id {id}")))
+            }
         }
     }
 
@@ -152,8 +162,10 @@ impl Catalog {
 
     fn check_volume_delete(&self, id: crate::units::VolumeId) -> Result<()> {
         match self.snapshots_of(id).iter().find(|snapshot| !snapshot.holds.is_empty()) {
-            Some(held) => Err(conflict(format!("snapshot {:?} of the volume is held: {}", held.name, reasons(held)))
-                .hint("release the hold, or keep the volume")),
+            Some(held) => {
+                Err(conflict(format!("snapshot {:?} of the volume is held: {}", held.name, reasons(held)))
+                    .hint("release the hold, or keep the volume"))
+            }
             None => Ok(()),
         }
     }
@@ -177,14 +189,22 @@ impl Catalog {
     fn check_snapshot(&self, operation: &Operation) -> Result<()> {
         let Operation::Snapshot { name, volumes, tags, epoch, .. } = operation else { return Ok(()) };
         if volumes.is_empty() {
-            return Err(invalid("a snapshot needs at least one volume".to_owned()).hint("add volumes to the group first"));
+            return Err(invalid("a snapshot needs at least one volume".to_owned())
+                .hint("add volumes to the group first"));
         }
         if volumes.len() > GROUP_VOLUMES_MAX {
-            return Err(invalid(format!("{} volumes, at most {GROUP_VOLUMES_MAX} are snapshotted at once", volumes.len())));
+            return Err(invalid(format!(
+                "{} volumes, at most {GROUP_VOLUMES_MAX} are snapshotted at once",
+                volumes.len()
+            )));
         }
         check_tags(tags)?;
         if epoch.0 == u32::MAX {
-            return Err(Error::new(Kind::OutOfSpace, "take snapshot", "the pool has used all of its 2^32 epochs"));
+            return Err(Error::new(
+                Kind::OutOfSpace,
+                "take snapshot",
+                "the pool has used all of its 2^32 epochs",
+            ));
         }
         volumes.iter().try_for_each(|&volume| {
             self.volume(volume)?;
@@ -206,7 +226,8 @@ impl Catalog {
         if snapshot.holds.contains(reason) {
             return Ok(());
         }
-        let detail = format!("snapshot {:?} has no hold {reason:?}; it has: {}", snapshot.name, reasons(snapshot));
+        let detail =
+            format!("snapshot {:?} has no hold {reason:?}; it has: {}", snapshot.name, reasons(snapshot));
         Err(Error::new(Kind::NotFound, "release snapshot", detail))
     }
 
@@ -224,7 +245,12 @@ impl Catalog {
         }
     }
 
-    fn check_rollback(&self, id: crate::units::VolumeId, to: SnapshotKey, displaced_name: &str) -> Result<()> {
+    fn check_rollback(
+        &self,
+        id: crate::units::VolumeId,
+        to: SnapshotKey,
+        displaced_name: &str,
+    ) -> Result<()> {
         let volume = self.volume(id)?;
         let snapshot = self.visible(to)?;
         if snapshot.volume != volume.id {
@@ -232,12 +258,20 @@ impl Catalog {
                 .hint("clone the snapshot to get a volume of its content"));
         }
         if self.epoch == Epoch(u32::MAX) {
-            return Err(Error::new(Kind::OutOfSpace, "roll back", "the pool has used all of its 2^32 epochs"));
+            return Err(Error::new(
+                Kind::OutOfSpace,
+                "roll back",
+                "the pool has used all of its 2^32 epochs",
+            ));
         }
         self.check_snapshot_name(volume.id, displaced_name)
     }
 
-    fn check_assign(&self, volume: crate::units::VolumeId, group: Option<crate::units::GroupId>) -> Result<()> {
+    fn check_assign(
+        &self,
+        volume: crate::units::VolumeId,
+        group: Option<crate::units::GroupId>,
+    ) -> Result<()> {
         let volume = self.volume(volume)?;
         let Some(group) = group else { return Ok(()) };
         self.check_group(group)?;

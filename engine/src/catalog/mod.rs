@@ -8,10 +8,10 @@
 //! 3. A layer has a head that is written to (`Live`), or one that nobody sees any more: `Orphaned` until the blocks
 //!    that only it maps are given back, then `Trimmed`.
 
-pub mod object;
-pub mod operation;
 mod apply;
 mod check;
+pub mod object;
+pub mod operation;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,7 +77,9 @@ impl Catalog {
     /// # Errors
     /// [`Kind::NotFound`].
     pub fn volume(&self, id: VolumeId) -> Result<&Volume> {
-        self.volumes.get(&id).ok_or_else(|| Error::new(Kind::NotFound, "find volume", format!("no volume with id {id}")))
+        self.volumes
+            .get(&id)
+            .ok_or_else(|| Error::new(Kind::NotFound, "find volume", format!("no volume with id {id}")))
     }
 
     /// A volume by its name.
@@ -97,10 +99,9 @@ impl Catalog {
     /// # Errors
     /// [`Kind::NotFound`], naming it.
     pub fn group_named(&self, name: &str) -> Result<&Group> {
-        self.group_names
-            .get(name)
-            .and_then(|id| self.groups.get(id))
-            .ok_or_else(|| Error::new(Kind::NotFound, "find group", format!("no consistency group named {name:?}")))
+        self.group_names.get(name).and_then(|id| self.groups.get(id)).ok_or_else(|| {
+            Error::new(Kind::NotFound, "find group", format!("no consistency group named {name:?}"))
+        })
     }
 
     /// A visible snapshot of a volume by its name.
@@ -112,7 +113,11 @@ impl Catalog {
             .get(&(volume.id, name.to_owned()))
             .and_then(|key| self.snapshots.get(key))
             .ok_or_else(|| {
-                Error::new(Kind::NotFound, "find snapshot", format!("volume {:?} has no snapshot {name:?}", volume.name))
+                Error::new(
+                    Kind::NotFound,
+                    "find snapshot",
+                    format!("volume {:?} has no snapshot {name:?}", volume.name),
+                )
             })
     }
 
@@ -217,7 +222,8 @@ impl Catalog {
     /// [`Kind::Damaged`] when it is not the JSON of such an object.
     pub fn load(&mut self, key: ObjectKey, json: &[u8]) -> Result<()> {
         let damaged = |source: serde_json::Error| {
-            Error::new(Kind::Damaged, "open catalog", format!("object {key:?} is not readable")).source(source)
+            Error::new(Kind::Damaged, "open catalog", format!("object {key:?} is not readable"))
+                .source(source)
         };
         match key {
             ObjectKey::Volume(id) => {
@@ -263,7 +269,8 @@ impl Catalog {
         }
         for layer in self.layers.values() {
             let origin = layer.origin.map(SnapshotKey::from);
-            if origin.is_some_and(|origin| origin.layer >= layer.id || !self.snapshots.contains_key(&origin)) {
+            if origin.is_some_and(|origin| origin.layer >= layer.id || !self.snapshots.contains_key(&origin))
+            {
                 return damaged(format!("layer {} has no origin {origin:?}", layer.id));
             }
         }

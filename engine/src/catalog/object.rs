@@ -181,7 +181,8 @@ impl ObjectKey {
     /// [`Malformed`] when it is none of the four.
     pub fn decode(key: &[u8]) -> Result<Self, Malformed> {
         let (kind, id) = key.split_first().ok_or(Malformed("empty catalog key"))?;
-        let long = || id.try_into().map(u64::from_be_bytes).map_err(|_| Malformed("catalog key of a wrong length"));
+        let long =
+            || id.try_into().map(u64::from_be_bytes).map_err(|_| Malformed("catalog key of a wrong length"));
         match kind {
             b'v' => Ok(ObjectKey::Volume(VolumeId(long()?))),
             b'g' => Ok(ObjectKey::Group(GroupId(long()?))),
@@ -214,6 +215,10 @@ mod tests {
         ] {
             assert_eq!(ObjectKey::decode(&key.encode()), Ok(key));
         }
-        assert!(ObjectKey::decode(b"").is_err() && ObjectKey::decode(b"v1").is_err() && ObjectKey::decode(b"x").is_err());
+        assert!(
+            ObjectKey::decode(b"").is_err()
+                && ObjectKey::decode(b"v1").is_err()
+                && ObjectKey::decode(b"x").is_err()
+        );
     }
 }

@@ -87,7 +87,11 @@ impl Operation {
             Error::new(Kind::Bug, "write catalog", "operation does not fit JSON").source(source)
         })?;
         if json.len() + 3 > RECORDS_LEN {
-            let detail = format!("the operation takes {} bytes, at most {} fit one record", json.len(), RECORDS_LEN - 3);
+            let detail = format!(
+                "the operation takes {} bytes, at most {} fit one record",
+                json.len(),
+                RECORDS_LEN - 3
+            );
             return Err(Error::new(Kind::Invalid, "change catalog", detail).hint("use fewer or shorter tags"));
         }
         Ok(json)

@@ -79,7 +79,11 @@ impl<'a> Edits<'a> {
 pub(super) fn read_chunk(stored: Option<&[u8]>) -> Result<Chunk> {
     let Some(stored) = stored else { return Ok(Box::new([0; CHUNK_BYTES])) };
     let chunk = stored.try_into().map_err(|_| {
-        Error::new(Kind::Damaged, "read bitmap", format!("a chunk of {} bytes, not {CHUNK_BYTES}", stored.len()))
+        Error::new(
+            Kind::Damaged,
+            "read bitmap",
+            format!("a chunk of {} bytes, not {CHUNK_BYTES}", stored.len()),
+        )
     })?;
     Ok(Box::new(chunk))
 }
@@ -89,6 +93,10 @@ fn impossible(block: PhysicalBlock) -> Error {
 }
 
 fn contradiction(block: PhysicalBlock, what: &str) -> Error {
-    Error::new(Kind::Damaged, "write checkpoint", format!("the map contradicts itself: physical block {block} {what}"))
-        .hint("nothing was changed; run a check of the pool")
+    Error::new(
+        Kind::Damaged,
+        "write checkpoint",
+        format!("the map contradicts itself: physical block {block} {what}"),
+    )
+    .hint("nothing was changed; run a check of the pool")
 }

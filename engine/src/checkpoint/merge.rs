@@ -95,14 +95,21 @@ impl<'m, 'a> Merge<'m, 'a> {
     fn page(&mut self, index: PageIndex, versions: &PageVersions) -> Result<()> {
         let base = self.base(index)?;
         let mut page = base.page;
-        let mut edits = PageEdits { displaced_since_keyframe: base.displaced_since_keyframe, ..PageEdits::default() };
+        let mut edits =
+            PageEdits { displaced_since_keyframe: base.displaced_since_keyframe, ..PageEdits::default() };
         for version in &versions.0 {
             self.version(index, version, &mut page, &mut edits)?;
         }
         self.write(index, page, edits)
     }
 
-    fn version(&mut self, index: PageIndex, version: &Version, page: &mut Page, edits: &mut PageEdits) -> Result<()> {
+    fn version(
+        &mut self,
+        index: PageIndex,
+        version: &Version,
+        page: &mut Page,
+        edits: &mut PageEdits,
+    ) -> Result<()> {
         let live = self.frozen.live_before(version.birth);
         let interval = self.frozen.interval(version.birth);
         for slot in bits(version.mask) {
@@ -139,7 +146,9 @@ impl<'m, 'a> Merge<'m, 'a> {
                 let key = keys::changed(self.layer, interval, index);
                 let stored = self.edits.view.get(Family::Changed, &key)?;
                 let stored = stored.map(|value| undo::decode_changed(&value)).transpose();
-                vacant.insert(stored.map_err(|source| malformed(Family::Changed, &key, source))?.unwrap_or_default())
+                vacant.insert(
+                    stored.map_err(|source| malformed(Family::Changed, &key, source))?.unwrap_or_default(),
+                )
             }
         };
         let bit = 1 << slot;
@@ -181,7 +190,13 @@ impl<'m, 'a> Merge<'m, 'a> {
     }
 
     /// Makes sure that the interval's undo record is among the edits.
-    fn prepare_undo(&self, index: PageIndex, interval: Epoch, page: &Page, edits: &mut PageEdits) -> Result<()> {
+    fn prepare_undo(
+        &self,
+        index: PageIndex,
+        interval: Epoch,
+        page: &Page,
+        edits: &mut PageEdits,
+    ) -> Result<()> {
         if edits.undo.contains_key(&interval) {
             return Ok(());
         }
@@ -203,11 +218,16 @@ impl<'m, 'a> Merge<'m, 'a> {
         if page.mapped() == 0 && self.frozen.origins.is_empty() {
             self.edits.batch.delete(Family::Head, &key);
         } else {
-            let value = head::encode(&HeadPage { page, displaced_since_keyframe: edits.displaced_since_keyframe });
+            let value =
+                head::encode(&HeadPage { page, displaced_since_keyframe: edits.displaced_since_keyframe });
             self.edits.batch.put(Family::Head, &key, &value);
         }
         for (end, undo) in &edits.undo {
-            self.edits.batch.put(Family::History, &keys::history(self.layer, index, *end), &undo::encode(undo));
+            self.edits.batch.put(
+                Family::History,
+                &keys::history(self.layer, index, *end),
+                &undo::encode(undo),
+            );
         }
         for (end, changed) in &edits.changed {
             let key = keys::changed(self.layer, *end, index);
@@ -216,7 +236,8 @@ impl<'m, 'a> Merge<'m, 'a> {
         for ((end, birth), mut runs) in edits.dead {
             let key = keys::dead(self.layer, end, birth, index);
             if let Some(stored) = self.edits.view.get(Family::Dead, &key)? {
-                let mut before = dead::decode(&stored).map_err(|source| malformed(Family::Dead, &key, source))?;
+                let mut before =
+                    dead::decode(&stored).map_err(|source| malformed(Family::Dead, &key, source))?;
                 before.append(&mut runs);
                 runs = before;
             }

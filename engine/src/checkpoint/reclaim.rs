@@ -8,9 +8,9 @@
 
 use std::collections::BTreeSet;
 
+use super::RECLAIM_KEYS_MAX;
 use super::edits::Edits;
 use super::usage::{layer_key, snapshot_key};
-use super::RECLAIM_KEYS_MAX;
 use crate::catalog::{ObjectKey, SnapshotKey};
 use crate::error::Result;
 use crate::format::head::{self, bits};
@@ -63,7 +63,9 @@ pub enum Reclaim {
 impl Reclaim {
     fn layer(&self) -> LayerId {
         match self {
-            Reclaim::Snapshots { layer, .. } | Reclaim::Trim { layer, .. } | Reclaim::Drop { layer, .. } => *layer,
+            Reclaim::Snapshots { layer, .. } | Reclaim::Trim { layer, .. } | Reclaim::Drop { layer, .. } => {
+                *layer
+            }
         }
     }
 }
@@ -76,7 +78,8 @@ pub(super) fn run(tasks: &[Reclaim], overlay: &Overlay, edits: &mut Edits<'_>) -
     for task in tasks {
         // One task a layer and checkpoint: the next one must see what this one deleted. Only a snapshot's keys are
         // others than those that the overlay of the same layer changes.
-        let changing = overlay.layers.contains_key(&task.layer()) && !matches!(task, Reclaim::Snapshots { .. });
+        let changing =
+            overlay.layers.contains_key(&task.layer()) && !matches!(task, Reclaim::Snapshots { .. });
         if changing || !touched.insert(task.layer()) || budget == 0 {
             continue;
         }
@@ -85,7 +88,9 @@ pub(super) fn run(tasks: &[Reclaim], overlay: &Overlay, edits: &mut Edits<'_>) -
             Reclaim::Trim { layer, newest, origin, object } => {
                 trim(*layer, *newest, *origin, object, edits, &mut budget)?
             }
-            Reclaim::Drop { layer, origin, snapshots } => drop_layer(*layer, *origin, snapshots, edits, &mut budget)?,
+            Reclaim::Drop { layer, origin, snapshots } => {
+                drop_layer(*layer, *origin, snapshots, edits, &mut budget)?
+            }
         };
         if completed {
             done.push(task.clone());
@@ -108,7 +113,9 @@ fn free_dead(key: &[u8], value: &[u8], edits: &mut Edits<'_>) -> Result<()> {
 }
 
 fn snapshots(task: &Reclaim, edits: &mut Edits<'_>, budget: &mut u64) -> Result<bool> {
-    let Reclaim::Snapshots { layer, epochs, older, older_is_live, newer, cloned } = task else { return Ok(false) };
+    let Reclaim::Snapshots { layer, epochs, older, older_is_live, newer, cloned } = task else {
+        return Ok(false);
+    };
     let Some(&first) = epochs.first() else { return Ok(true) };
     let view = edits.view;
     let end = newer.unwrap_or(Epoch(u32::MAX));
@@ -116,7 +123,8 @@ fn snapshots(task: &Reclaim, edits: &mut Edits<'_>, budget: &mut u64) -> Result<
     let mut scan = view.scan(Family::Dead, Some(keys::dead(*layer, end, Epoch(0), PageIndex(0)).to_vec()));
     scan.seek(&keys::dead(*layer, first, first_birth, PageIndex(0)));
     while let Some((key, value)) = scan.item()? {
-        let (_, interval, birth, _) = keys::read_dead(key).map_err(|source| malformed(Family::Dead, key, source))?;
+        let (_, interval, birth, _) =
+            keys::read_dead(key).map_err(|source| malformed(Family::Dead, key, source))?;
         if birth < first_birth {
             scan.seek(&keys::dead(*layer, interval, first_birth, PageIndex(0)));
             continue;
@@ -181,7 +189,8 @@ fn trim(
     let mut trimmed = BTreeSet::new();
     let mut finished = true;
     view.each(Family::Changed, &from, &to, |key, _| {
-        let (_, _, page) = keys::read_changed(key).map_err(|source| malformed(Family::Changed, key, source))?;
+        let (_, _, page) =
+            keys::read_changed(key).map_err(|source| malformed(Family::Changed, key, source))?;
         edits.batch.delete(Family::Changed, key);
         if trimmed.insert(page)
             && let Some(mut head) = view.head_page(layer, page)?
@@ -205,8 +214,7 @@ fn trim(
 }
 
 fn owned(page: &Page, origin: Epoch) -> impl Iterator<Item = Entry> {
-    page.0.iter().filter(move |entry| !entry.is_hole() && entry.birth > origin)
-        .copied()
+    page.0.iter().filter(move |entry| !entry.is_hole() && entry.birth > origin).copied()
 }
 
 fn drop_layer(

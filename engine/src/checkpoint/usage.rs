@@ -26,7 +26,10 @@ pub(super) fn snapshot_key(key: SnapshotKey) -> Vec<u8> {
 
 fn read(view: &StoreView<'_>, key: &[u8]) -> Result<Option<u64>> {
     let Some(value) = view.get(Family::Catalog, key)? else { return Ok(None) };
-    let bytes = value.as_ref().try_into().map_err(|_| malformed(Family::Catalog, key, Malformed("count is not 8 bytes")))?;
+    let bytes = value
+        .as_ref()
+        .try_into()
+        .map_err(|_| malformed(Family::Catalog, key, Malformed("count is not 8 bytes")))?;
     Ok(Some(u64::from_le_bytes(bytes)))
 }
 
@@ -56,7 +59,8 @@ impl Usage {
     pub(super) fn write(&self, work: &Work, edits: &mut Edits<'_>) -> Result<()> {
         let mut fresh: BTreeMap<SnapshotKey, u64> = BTreeMap::new();
         for (&layer, frozen) in &work.layers {
-            let origin = frozen.origins.first().and_then(|&(layer, at)| Some(SnapshotKey { layer, epoch: at? }));
+            let origin =
+                frozen.origins.first().and_then(|&(layer, at)| Some(SnapshotKey { layer, epoch: at? }));
             let base = match (read(edits.view, &layer_key(layer))?, origin) {
                 (Some(blocks), _) => blocks,
                 (None, None) => 0,
@@ -67,7 +71,9 @@ impl Usage {
             };
             let none = BTreeMap::new();
             let changes = self.0.get(&layer).unwrap_or(&none);
-            let until = |epoch: Epoch| base.saturating_add_signed(changes.range(..=epoch).map(|(_, blocks)| blocks).sum());
+            let until = |epoch: Epoch| {
+                base.saturating_add_signed(changes.range(..=epoch).map(|(_, blocks)| blocks).sum())
+            };
             for &key in work.fresh.iter().filter(|key| key.layer == layer) {
                 fresh.insert(key, until(key.epoch));
                 edits.batch.put(Family::Catalog, &snapshot_key(key), &until(key.epoch).to_le_bytes());

@@ -10,7 +10,10 @@ use crate::units::{BLOCK_BYTES, BlockIndex};
 
 impl Core {
     pub(super) fn submit_change(&mut self, owner: Owner, plan: Plan) {
-        if !self.journal.has_room(RECORDS_LEN, &self.tail) && self.failed.is_none() && self.checkpoints.failure().is_none() {
+        if !self.journal.has_room(RECORDS_LEN, &self.tail)
+            && self.failed.is_none()
+            && self.checkpoints.failure().is_none()
+        {
             return self.parked_changes.push_back((owner, plan));
         }
         match self.change(plan) {
@@ -32,8 +35,12 @@ impl Core {
         self.check_pins(&operation)?;
         let record = Record::Catalog(operation.encode()?);
         if !self.journal.has_room(record.encoded_len(), &self.tail) {
-            return Err(Error::new(Kind::OutOfSpace, "change catalog", "the journal is full and no checkpoint can be made")
-                .hint("free space on the file system of the metadata directory"));
+            return Err(Error::new(
+                Kind::OutOfSpace,
+                "change catalog",
+                "the journal is full and no checkpoint can be made",
+            )
+            .hint("free space on the file system of the metadata directory"));
         }
         let epoch = self.catalog.epoch();
         let lsn = self.journal.append(&[record], epoch, self.durable, &self.tail);
@@ -57,12 +64,16 @@ impl Core {
         let used = |key: &SnapshotKey| self.pins.contains_key(key);
         let used = match operation {
             Operation::SnapshotDelete { key } => used(key),
-            Operation::VolumeDelete { id } => self.catalog.snapshots_of(*id).iter().any(|snapshot| used(&snapshot.key)),
+            Operation::VolumeDelete { id } => {
+                self.catalog.snapshots_of(*id).iter().any(|snapshot| used(&snapshot.key))
+            }
             _ => false,
         };
         match used {
-            true => Err(Error::new(Kind::Conflict, "delete snapshot", "a transfer or an export is reading it")
-                .hint("wait until it is over, or stop it")),
+            true => {
+                Err(Error::new(Kind::Conflict, "delete snapshot", "a transfer or an export is reading it")
+                    .hint("wait until it is over, or stop it"))
+            }
             false => Ok(()),
         }
     }

@@ -189,7 +189,9 @@ impl Core {
         let fresh = objects
             .iter()
             .filter_map(|(key, json)| match key {
-                ObjectKey::Snapshot(key) if key.epoch >= self.checkpoints.epoch && json.is_some() => Some(*key),
+                ObjectKey::Snapshot(key) if key.epoch >= self.checkpoints.epoch && json.is_some() => {
+                    Some(*key)
+                }
                 _ => None,
             })
             .collect();
@@ -208,7 +210,8 @@ impl Core {
         self.checkpoints.last_ms = self.now_ms;
         self.checkpoints.catalog_changed = false;
         self.frozen = Some(overlay.clone());
-        self.checkpoints.work = Some(Arc::new(Work { overlay, layers, fresh, objects, reclaim, state, written: Arc::default() }));
+        self.checkpoints.work =
+            Some(Arc::new(Work { overlay, layers, fresh, objects, reclaim, state, written: Arc::default() }));
         // RocksDB must never know of a write that a crash could take back (checkpoint invariant 1).
         self.flush_for(Waiter::Checkpoint);
     }
@@ -260,7 +263,9 @@ impl Core {
         self.free_later(freed);
         self.retired = Some(Retired { overlay, swept: 0 });
         let completed = self.checkpoints.completed;
-        let (ready, waiting) = std::mem::take(&mut self.checkpoints.waiters).into_iter().partition(|(number, _)| *number <= completed);
+        let (ready, waiting) = std::mem::take(&mut self.checkpoints.waiters)
+            .into_iter()
+            .partition(|(number, _)| *number <= completed);
         self.checkpoints.waiters = waiting;
         for (_, owner) in ready {
             self.complete(owner, Ok(Response::Done(work.state.next_lsn)));
@@ -270,7 +275,9 @@ impl Core {
     fn finish_reclaim(&mut self, reclaim: &Reclaim) {
         match reclaim {
             Reclaim::Snapshots { layer, epochs, .. } => {
-                epochs.iter().for_each(|&epoch| self.catalog.reclaimed(crate::catalog::SnapshotKey { layer: *layer, epoch }));
+                epochs.iter().for_each(|&epoch| {
+                    self.catalog.reclaimed(crate::catalog::SnapshotKey { layer: *layer, epoch })
+                });
             }
             Reclaim::Trim { layer, newest, .. } => self.catalog.trimmed(*layer, *newest),
             Reclaim::Drop { layer, .. } => {
@@ -350,7 +357,8 @@ impl Catalog {
             let before = live.partition_point(|&epoch| epoch < first);
             let newer = live.get(before).copied();
             let older = before.checked_sub(1).map(|at| live[at]);
-            let epochs = gone.into_iter().take_while(|&epoch| newer.is_none_or(|newer| epoch < newer)).collect();
+            let epochs =
+                gone.into_iter().take_while(|&epoch| newer.is_none_or(|newer| epoch < newer)).collect();
             tasks.push(Reclaim::Snapshots {
                 layer: layer.id,
                 epochs,
@@ -361,7 +369,8 @@ impl Catalog {
             });
         } else if let (Head::Orphaned, Some(&newest)) = (layer.head, live.last()) {
             let trimmed = Layer { head: Head::Trimmed, ..layer.clone() };
-            let object = serde_json::to_vec(&trimmed).expect("catalog objects are plain data, which JSON always holds");
+            let object = serde_json::to_vec(&trimmed)
+                .expect("catalog objects are plain data, which JSON always holds");
             tasks.push(Reclaim::Trim { layer: layer.id, newest, origin, object });
         }
     }

@@ -333,9 +333,13 @@ impl Core {
         if self.failed.is_some() {
             return;
         }
-        let error = Error::new(Kind::Unavailable, "write to the device", format!("{what} failed; the pool is read-only now"))
-            .source(source)
-            .hint("mend the device, then open the pool again: it recovers to what was durable");
+        let error = Error::new(
+            Kind::Unavailable,
+            "write to the device",
+            format!("{what} failed; the pool is read-only now"),
+        )
+        .source(source)
+        .hint("mend the device, then open the pool again: it recovers to what was durable");
         self.failed = Some(error.clone());
         let mut owners: Vec<Owner> = self.flushes.take_owners();
         owners.extend(self.parked_writes.drain(..).filter_map(|job| job.owner()));
@@ -375,8 +379,13 @@ impl Core {
 
     /// The entry of a block in a view, or `None` when its map page must be loaded first.
     fn lookup(&mut self, view: View, block: crate::units::BlockIndex) -> Option<crate::map::Entry> {
-        let overlays = [Some(&self.active), self.frozen.as_deref(), self.retired.as_ref().map(|retired| &*retired.overlay)];
-        let known = overlays.into_iter().flatten().find_map(|overlay| overlay.get(view.layer, block, view.at));
+        let overlays = [
+            Some(&self.active),
+            self.frozen.as_deref(),
+            self.retired.as_ref().map(|retired| &*retired.overlay),
+        ];
+        let known =
+            overlays.into_iter().flatten().find_map(|overlay| overlay.get(view.layer, block, view.at));
         match known {
             Some(entry) => Some(entry),
             None => self.cache.get(view, block.page()).map(|page| page.0[block.slot()]),

@@ -100,8 +100,10 @@ impl Core {
     }
 
     pub(super) fn begin_read(&mut self, reader: Reader, target: Target, offset: u64, length: u64) {
-        let blocks_bytes = (offset % BLOCK_BYTES).saturating_add(length).div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
-        let checked = self.resolve_target(target).and_then(|(_, bytes)| check_range("read", offset, length, bytes));
+        let blocks_bytes =
+            (offset % BLOCK_BYTES).saturating_add(length).div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+        let checked =
+            self.resolve_target(target).and_then(|(_, bytes)| check_range("read", offset, length, bytes));
         let bytes = match (checked, usize::try_from(blocks_bytes)) {
             (Ok(()), Ok(bytes)) if length <= READ_BYTES_MAX => bytes,
             (Err(error), _) => return self.answer_read(reader, Err(error)),
@@ -112,7 +114,17 @@ impl Core {
         };
         let buffer = self.buffers.get(bytes);
         let ticket = self.reads.ticket();
-        let op = ReadOp { reader, target, offset, length, buffer, missing_pages: 0, outstanding: 0, error: None, ticket };
+        let op = ReadOp {
+            reader,
+            target,
+            offset,
+            length,
+            buffer,
+            missing_pages: 0,
+            outstanding: 0,
+            error: None,
+            ticket,
+        };
         let key = self.reads.ops.insert(op);
         self.map_read(key);
     }
@@ -224,7 +236,11 @@ impl Core {
         found: Found,
     ) {
         let mut content = found.page;
-        let overlays = [self.retired.as_ref().map(|retired| &*retired.overlay), self.frozen.as_deref(), Some(&self.active)];
+        let overlays = [
+            self.retired.as_ref().map(|retired| &*retired.overlay),
+            self.frozen.as_deref(),
+            Some(&self.active),
+        ];
         let deepest = (found.depth + 1).min(chain.len());
         for (depth, &(layer, at)) in chain[..deepest].iter().enumerate().rev() {
             // The head's own overlays are looked up beside the cache (core invariant 3).
@@ -354,8 +370,9 @@ fn verify(segment: &Segment) -> Result<()> {
                 segment.block.0 + index,
                 segment.physical.0 + index
             );
-            return Err(Error::new(Kind::Damaged, "read", detail)
-                .hint("the volume's other blocks are not affected; restore this one from a copy, or write it again"));
+            return Err(Error::new(Kind::Damaged, "read", detail).hint(
+                "the volume's other blocks are not affected; restore this one from a copy, or write it again",
+            ));
         }
     }
     Ok(())

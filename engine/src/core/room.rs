@@ -35,11 +35,17 @@ impl Core {
 
     pub(super) fn room_for(&mut self, blocks: u64, job: &mut WriteJob) -> Room {
         let memory_is_short = self.active.bytes > 2 * self.options.overlay_bytes;
-        let ready = self.journal.has_room(GROUP_BYTES_MAX, &self.tail) && self.staging.has_room(blocks) && !memory_is_short;
+        let ready = self.journal.has_room(GROUP_BYTES_MAX, &self.tail)
+            && self.staging.has_room(blocks)
+            && !memory_is_short;
         if !ready {
             return match self.checkpoints.failure() {
-                Some(error) if self.journal.has_room(0, &self.tail) || memory_is_short => Room::No(stuck(error)),
-                Some(error) if self.journal.used_blocks() + 2 >= self.journal.ring_blocks() => Room::No(stuck(error)),
+                Some(error) if self.journal.has_room(0, &self.tail) || memory_is_short => {
+                    Room::No(stuck(error))
+                }
+                Some(error) if self.journal.used_blocks() + 2 >= self.journal.ring_blocks() => {
+                    Room::No(stuck(error))
+                }
                 _ => Room::Wait,
             };
         }
@@ -72,7 +78,10 @@ impl Core {
             self.space.blocks(),
             self.reserve_blocks()
         );
-        Room::No(Error::new(Kind::OutOfSpace, "write", detail).hint("delete snapshots or volumes, or grow the pool"))
+        Room::No(
+            Error::new(Kind::OutOfSpace, "write", detail)
+                .hint("delete snapshots or volumes, or grow the pool"),
+        )
     }
 
     /// Blocks that nothing maps any more; they come back when every read that may know them has ended.

@@ -80,7 +80,8 @@ impl Staging {
         self.next += run.blocks;
         assert!(self.next - self.oldest <= self.slots, "the caller asked for room");
         self.runs.push_back(Staged { position, physical: run.start.0, blocks: run.blocks, done: false });
-        (0..run.blocks).for_each(|at| _ = self.by_block.insert(run.start.0 + at, (position + at) % self.slots));
+        (0..run.blocks)
+            .for_each(|at| _ = self.by_block.insert(run.start.0 + at, (position + at) % self.slots));
         position % self.slots
     }
 

@@ -106,7 +106,11 @@ impl WriteJob {
 
     fn edge(&self, block: u64) -> Option<&Vec<u8>> {
         let [front, back] = &self.edges;
-        if block == self.first() && front.is_some() { front.as_ref() } else { back.as_ref().filter(|_| block + 1 == self.end()) }
+        if block == self.first() && front.is_some() {
+            front.as_ref()
+        } else {
+            back.as_ref().filter(|_| block + 1 == self.end())
+        }
     }
 
     /// Lays the request's bytes over the edge blocks that were read.
@@ -122,7 +126,9 @@ impl WriteJob {
             let within = |at: u64| usize::try_from(at - block * BLOCK_BYTES).expect("within a block");
             let target = &mut edge[within(start)..within(end)];
             match &self.data {
-                Some(data) => data.copy_out(usize::try_from(start - offset).expect("within the request"), target),
+                Some(data) => {
+                    data.copy_out(usize::try_from(start - offset).expect("within the request"), target)
+                }
                 None => target.fill(0),
             }
         }
@@ -278,7 +284,13 @@ impl Core {
     }
 
     /// Copies the chunk's blocks to staged runs and makes their records.
-    fn stage_blocks(&mut self, source: &Source<'_>, zero: &[bool], layer: LayerId, stream: Stream) -> Vec<Record> {
+    fn stage_blocks(
+        &mut self,
+        source: &Source<'_>,
+        zero: &[bool],
+        layer: LayerId,
+        stream: Stream,
+    ) -> Vec<Record> {
         let mut records = Vec::with_capacity(1);
         let mut at = 0;
         while at < zero.len() {
@@ -375,5 +387,6 @@ impl Source<'_> {
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes.iter().take(16).all(|&byte| byte == 0) && bytes.chunks(64).all(|part| part.iter().fold(0, |or, &byte| or | byte) == 0)
+    bytes.iter().take(16).all(|&byte| byte == 0)
+        && bytes.chunks(64).all(|part| part.iter().fold(0, |or, &byte| or | byte) == 0)
 }

@@ -255,15 +255,8 @@ impl Model {
             next_layer: self.catalog.next_layer,
         };
         let reclaim = self.catalog.reclaims();
-        self.frozen = Some(Work {
-            overlay,
-            layers,
-            fresh,
-            objects,
-            reclaim,
-            state,
-            written: Default::default(),
-        });
+        self.frozen =
+            Some(Work { overlay, layers, fresh, objects, reclaim, state, written: Default::default() });
     }
 
     /// Ends the checkpoint that was frozen, if one was.

@@ -102,8 +102,8 @@ pub fn decode_changed(value: &[u8]) -> Result<Changed, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::page::Entry;
+    use super::*;
 
     #[test]
     fn undo_comes_back() {

@@ -100,7 +100,9 @@ fn check_lost(
     for sequence in bad..bad + ring.blocks {
         let bytes = buffer.block(ring, sequence, read)?;
         let Ok((header, _)) = journal::open(bytes) else { continue };
-        let ours = header.pool_id == pool_id && header.sequence >= bad && header.sequence % ring.blocks == sequence % ring.blocks;
+        let ours = header.pool_id == pool_id
+            && header.sequence >= bad
+            && header.sequence % ring.blocks == sequence % ring.blocks;
         if ours && header.durable_lsn > chain.end.next_lsn {
             return Err(damaged(format!(
                 "journal block {bad} is damaged or lost: block {} says that every record before {} was durable, \

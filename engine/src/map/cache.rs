@@ -9,7 +9,6 @@ use rustc_hash::FxHashMap;
 use super::Page;
 use crate::units::{Epoch, LayerId, PageIndex};
 
-
 /// A view of a layer: the head, or what a snapshot saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct View {

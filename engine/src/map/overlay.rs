@@ -74,7 +74,11 @@ impl PageVersions {
 
     /// The newest entry of a block, at `at` or before when given.
     pub fn get(&self, slot: usize, at: Option<Epoch>) -> Option<Entry> {
-        self.0.iter().rev().filter(|version| at.is_none_or(|at| version.birth <= at)).find_map(|version| version.get(slot))
+        self.0
+            .iter()
+            .rev()
+            .filter(|version| at.is_none_or(|at| version.birth <= at))
+            .find_map(|version| version.get(slot))
     }
 }
 
@@ -98,7 +102,11 @@ pub struct LayerOverlay {
 
 impl LayerOverlay {
     fn hole_at(&self, page: PageIndex) -> Option<Epoch> {
-        self.holes.range(..=page).next_back().filter(|(_, range)| page < range.end).map(|(_, range)| range.birth)
+        self.holes
+            .range(..=page)
+            .next_back()
+            .filter(|(_, range)| page < range.end)
+            .map(|(_, range)| range.birth)
     }
 
     /// What the overlay says of a block's entry at `at` or before (`None`: now); `None` when it says nothing.
@@ -123,15 +131,20 @@ impl LayerOverlay {
         };
         for version in versions.0.iter().filter(|version| at.is_none_or(|at| version.birth <= at)) {
             for (slot, &(physical, checksum)) in bits(version.mask).zip(&version.entries) {
-                page.0[slot] =
-                    if physical.0 == 0 { Entry::HOLE } else { Entry { physical, birth: version.birth, checksum } };
+                page.0[slot] = if physical.0 == 0 {
+                    Entry::HOLE
+                } else {
+                    Entry { physical, birth: version.birth, checksum }
+                };
             }
         }
     }
 
     fn versions(&mut self, page: PageIndex) -> &mut PageVersions {
         let hole = if self.holes.is_empty() { None } else { self.hole_at(page) };
-        self.pages.entry(page).or_insert_with(|| PageVersions(hole.map(Version::unmapped).into_iter().collect()))
+        self.pages
+            .entry(page)
+            .or_insert_with(|| PageVersions(hole.map(Version::unmapped).into_iter().collect()))
     }
 }
 
@@ -164,7 +177,14 @@ impl Overlay {
     }
 
     /// Takes a physical block that was written but will never be mapped (a group that was cut).
-    pub fn put(&mut self, layer: LayerId, block: BlockIndex, epoch: Epoch, physical: PhysicalBlock, checksum: u32) {
+    pub fn put(
+        &mut self,
+        layer: LayerId,
+        block: BlockIndex,
+        epoch: Epoch,
+        physical: PhysicalBlock,
+        checksum: u32,
+    ) {
         let pages = self.layers.entry(layer).or_default();
         let before = pages.pages.len();
         let versions = pages.versions(block.page());
@@ -196,7 +216,8 @@ impl Overlay {
         let mut superseded = Vec::new();
         for versions in pages.pages.range_mut(first..end).map(|(_, versions)| versions) {
             let newest = versions.newest(epoch);
-            superseded.extend(newest.entries.iter().map(|&(physical, _)| physical).filter(|block| block.0 != 0));
+            superseded
+                .extend(newest.entries.iter().map(|&(physical, _)| physical).filter(|block| block.0 != 0));
             *newest = Version::unmapped(epoch);
             self.bytes += 64 * ENTRY_BYTES;
         }
@@ -255,7 +276,10 @@ mod tests {
         put(&mut overlay, 70, 1, 100);
         put(&mut overlay, 70, 1, 101);
         put(&mut overlay, 70, 3, 102);
-        assert_eq!((at(&overlay, 70, None), at(&overlay, 70, Some(2)), at(&overlay, 70, Some(0))), (Some(102), Some(101), None));
+        assert_eq!(
+            (at(&overlay, 70, None), at(&overlay, 70, Some(2)), at(&overlay, 70, Some(0))),
+            (Some(102), Some(101), None)
+        );
         assert_eq!(overlay.superseded_blocks, 1);
         assert_eq!(at(&overlay, 71, None), None);
     }
@@ -265,16 +289,28 @@ mod tests {
         let mut overlay = Overlay::default();
         put(&mut overlay, 64, 1, 100);
         overlay.unmap(LAYER, BlockIndex(10), 300, Epoch(2));
-        assert_eq!((at(&overlay, 9, None), at(&overlay, 10, None), at(&overlay, 64, None)), (None, Some(0), Some(0)));
-        assert_eq!((at(&overlay, 64, Some(1)), at(&overlay, 128, Some(1)), at(&overlay, 309, None)), (Some(100), None, Some(0)));
+        assert_eq!(
+            (at(&overlay, 9, None), at(&overlay, 10, None), at(&overlay, 64, None)),
+            (None, Some(0), Some(0))
+        );
+        assert_eq!(
+            (at(&overlay, 64, Some(1)), at(&overlay, 128, Some(1)), at(&overlay, 309, None)),
+            (Some(100), None, Some(0))
+        );
         assert_eq!(at(&overlay, 310, None), None);
         // A page made later inside the range starts as a hole of the range's epoch.
         put(&mut overlay, 130, 5, 200);
-        assert_eq!((at(&overlay, 130, None), at(&overlay, 131, None), at(&overlay, 131, Some(1))), (Some(200), Some(0), None));
+        assert_eq!(
+            (at(&overlay, 130, None), at(&overlay, 131, None), at(&overlay, 131, Some(1))),
+            (Some(200), Some(0), None)
+        );
         // Unmapping again adds only what was no hole, and supersedes what the same epoch wrote.
         overlay.unmap(LAYER, BlockIndex(0), 64 * 9, Epoch(5));
         assert_eq!((overlay.superseded_blocks, at(&overlay, 130, None)), (1, Some(0)));
-        assert_eq!((at(&overlay, 192, Some(3)), at(&overlay, 500, Some(3)), at(&overlay, 500, None)), (Some(0), None, Some(0)));
+        assert_eq!(
+            (at(&overlay, 192, Some(3)), at(&overlay, 500, Some(3)), at(&overlay, 500, None)),
+            (Some(0), None, Some(0))
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@
 use std::path::Path;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIteratorWithThreadMode, Env,
-    FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIteratorWithThreadMode, Env, FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -123,8 +123,12 @@ impl MapStore {
     /// [`Kind::NotFound`] when there is none, [`Kind::Damaged`], [`Kind::Unavailable`] with what RocksDB said.
     pub fn open(path: &Path, create: bool, options: &StoreOptions) -> Result<Self> {
         if !create && options.environment.is_none() && !path.join("CURRENT").exists() {
-            return Err(Error::new(Kind::NotFound, "open metadata", format!("no metadata in {}", path.display()))
-                .hint("the metadata directory belongs to the pool: give its path, or restore it with the pool"));
+            return Err(Error::new(
+                Kind::NotFound,
+                "open metadata",
+                format!("no metadata in {}", path.display()),
+            )
+            .hint("the metadata directory belongs to the pool: give its path, or restore it with the pool"));
         }
         let cache = Cache::new_lru_cache(options.cache_bytes);
         let mut database = Options::default();
@@ -148,7 +152,8 @@ impl MapStore {
         let mut default = Options::default();
         default.set_write_buffer_size(1 << 20);
         let all = families.into_iter().chain([ColumnFamilyDescriptor::new("default", default)]);
-        let db = DB::open_cf_descriptors(&database, path, all).map_err(|error| damaged("open metadata", error))?;
+        let db =
+            DB::open_cf_descriptors(&database, path, all).map_err(|error| damaged("open metadata", error))?;
         Ok(Self { db, cache, written: 0.into() })
     }
 
@@ -199,7 +204,8 @@ impl MapStore {
         let json = view.get(Family::Catalog, STATE_KEY)?;
         let json = json.ok_or_else(|| Error::new(Kind::Damaged, "open metadata", "holds no checkpoint"))?;
         serde_json::from_slice(&json).map_err(|source| {
-            Error::new(Kind::Damaged, "open metadata", "the checkpoint's place is not readable").source(source)
+            Error::new(Kind::Damaged, "open metadata", "the checkpoint's place is not readable")
+                .source(source)
         })
     }
 
@@ -243,7 +249,8 @@ impl MapStore {
 
     /// Bytes that the keys and values take on disk.
     pub fn disk_bytes(&self) -> u64 {
-        let property = |family| self.db.property_int_value_cf(self.family(family), "rocksdb.total-sst-files-size");
+        let property =
+            |family| self.db.property_int_value_cf(self.family(family), "rocksdb.total-sst-files-size");
         FAMILIES.iter().filter_map(|&family| property(family).ok().flatten()).sum()
     }
 
@@ -253,7 +260,10 @@ impl MapStore {
         let rest: u64 = FAMILIES
             .iter()
             .flat_map(|&family| {
-                [property(family, "rocksdb.cur-size-all-mem-tables"), property(family, "rocksdb.estimate-table-readers-mem")]
+                [
+                    property(family, "rocksdb.cur-size-all-mem-tables"),
+                    property(family, "rocksdb.estimate-table-readers-mem"),
+                ]
             })
             .flatten()
             .sum();
@@ -278,7 +288,9 @@ impl StoreView<'_> {
     /// # Errors
     /// What RocksDB said.
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>> {
-        self.snapshot.get_pinned_cf(self.store.family(family), key).map_err(|error| damaged("read map", error))
+        self.snapshot
+            .get_pinned_cf(self.store.family(family), key)
+            .map_err(|error| damaged("read map", error))
     }
 
     /// Walks a family in key order, to before `end` when given; the caller seeks.

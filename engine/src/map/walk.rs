@@ -50,7 +50,8 @@ fn history_pages(
     let mut scan = view.scan(Family::History, Some(keys::history(layer, end, Epoch(0)).to_vec()));
     scan.seek(&keys::history(layer, start, Epoch(0)));
     while let Some((key, _)) = scan.item()? {
-        let (_, page, _) = keys::read_history(key).map_err(|source| malformed(Family::History, key, source))?;
+        let (_, page, _) =
+            keys::read_history(key).map_err(|source| malformed(Family::History, key, source))?;
         pages.insert(page);
         // One record names the page; the rest of its history need not be read.
         scan.seek(&keys::history(layer, PageIndex(page.0 + 1), Epoch(0)));

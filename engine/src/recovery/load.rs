@@ -64,7 +64,8 @@ pub fn load_catalog(view: &StoreView<'_>, state: &CheckpointState) -> Result<Cat
 }
 
 fn load_space(view: &StoreView<'_>, superblock: &Superblock) -> Result<Space> {
-    let mut space = Space::new(superblock.data_start, superblock.pool_blocks, u64::from(superblock.region_blocks));
+    let mut space =
+        Space::new(superblock.data_start, superblock.pool_blocks, u64::from(superblock.region_blocks));
     let end = keys::space(superblock.pool_blocks / CHUNK_BLOCKS + 1);
     view.each(Family::Space, &keys::space(0), &end, |key, value| {
         let wrong = |source| malformed(Family::Space, key, source);
@@ -85,7 +86,9 @@ impl Loaded {
                 self.check_layer(*layer)?;
                 let run = PhysicalRun { start: *physical, blocks: checksums.len() as u64 };
                 if !self.space.contains(run) || self.space.mark(run) > 0 {
-                    return Err(damaged(format!("physical block {physical} of a record is out of range or in use")));
+                    return Err(damaged(format!(
+                        "physical block {physical} of a record is out of range or in use"
+                    )));
                 }
                 for (at, &sum) in (0..).zip(checksums) {
                     let (block, physical) = (BlockIndex(block.0 + at), PhysicalBlock(physical.0 + at));

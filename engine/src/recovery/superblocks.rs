@@ -21,7 +21,8 @@ pub(super) fn write(device: &mut Blocking<'_>, superblock: &Superblock) -> Resul
 
 fn read_copies(device: &mut Blocking<'_>) -> [std::result::Result<Superblock, String>; 2] {
     COPIES.map(|copy| {
-        let bytes = device.read(PhysicalBlock(copy).offset(), BLOCK_LEN as u64).map_err(|error| error.to_string())?;
+        let bytes =
+            device.read(PhysicalBlock(copy).offset(), BLOCK_LEN as u64).map_err(|error| error.to_string())?;
         Superblock::decode(&bytes).map_err(|Malformed(why)| why.to_owned())
     })
 }
@@ -32,8 +33,12 @@ pub(super) fn read(device: &mut Blocking<'_>, report: &mut RecoveryReport) -> Re
     let newest = copies.iter().flatten().max_by_key(|superblock| superblock.sequence).cloned();
     let Some(mut newest) = newest else {
         let whys: Vec<_> = copies.iter().filter_map(|copy| copy.as_ref().err()).cloned().collect();
-        return Err(Error::new(Kind::Damaged, "open pool", format!("neither superblock can be read: {}", whys.join("; ")))
-            .hint("is this the pool's device or file?"));
+        return Err(Error::new(
+            Kind::Damaged,
+            "open pool",
+            format!("neither superblock can be read: {}", whys.join("; ")),
+        )
+        .hint("is this the pool's device or file?"));
     };
     if let [Ok(first), Ok(second)] = &copies
         && first.pool_id != second.pool_id
@@ -59,7 +64,11 @@ pub fn read_superblock(device: &mut dyn Device) -> Result<Superblock> {
     let copies = read_copies(&mut Blocking::new(device));
     let why = copies.iter().find_map(|copy| copy.as_ref().err()).cloned();
     copies.into_iter().flatten().max_by_key(|superblock| superblock.sequence).ok_or_else(|| {
-        Error::new(Kind::Damaged, "open pool", format!("no superblock can be read: {}", why.unwrap_or_default()))
-            .hint("is this the pool's device or file?")
+        Error::new(
+            Kind::Damaged,
+            "open pool",
+            format!("no superblock can be read: {}", why.unwrap_or_default()),
+        )
+        .hint("is this the pool's device or file?")
     })
 }

@@ -62,7 +62,8 @@ impl Machine {
         let mut random = Random::new(seed);
         let disk = SimDisk::new(DISK_BLOCKS * 4096, random.next_u64());
         let environment = rocksdb::Env::mem_env().map_err(|source| {
-            crate::error::Error::new(crate::error::Kind::Bug, "simulate", "no memory environment").source(source)
+            crate::error::Error::new(crate::error::Kind::Bug, "simulate", "no memory environment")
+                .source(source)
         })?;
         let store_options = StoreOptions {
             cache_bytes: 1 << 20,
@@ -85,7 +86,12 @@ impl Machine {
             None => Arc::new(MapStore::open(Path::new(STORE), false, &self.store_options)?),
         };
         let mut device = SimDevice::open(&self.disk, 4 + self.random.index(36))?;
-        let place = TailPlace { left: self.tail.clone(), boot_id: BOOT, shape: TAIL, buffers: BUFFERS.with(BufferPool::clone) };
+        let place = TailPlace {
+            left: self.tail.clone(),
+            boot_id: BOOT,
+            shape: TAIL,
+            buffers: BUFFERS.with(BufferPool::clone),
+        };
         let mut made = None;
         let opened = recovery::open(&mut device, &store, place, |bytes| {
             let memory = Memory::heap(bytes);

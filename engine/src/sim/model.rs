@@ -107,7 +107,9 @@ impl Model {
                 }
             }
             Operation::Rollback { id, layer, to, epoch, .. } => {
-                let Some(target) = self.snapshots.get(to).map(|snapshot| snapshot.sectors.clone()) else { return };
+                let Some(target) = self.snapshots.get(to).map(|snapshot| snapshot.sectors.clone()) else {
+                    return;
+                };
                 let Some(volume) = self.volumes.get_mut(id) else { return };
                 let key = SnapshotKey { layer: volume.layer, epoch: *epoch };
                 let sectors = std::mem::replace(&mut volume.sectors, target);

@@ -12,9 +12,9 @@ use super::machine::{Machine, Running};
 use super::model::{BLOCK_SECTORS, Effect, Model, Stamp, fill_sector, read_stamp};
 use super::random::Random;
 use crate::catalog::{Operation, SnapshotKey};
+use crate::check::CheckOptions;
 use crate::core::{Completion, Owner, Request, Response, Target, TraceEvent};
 use crate::error::Kind;
-use crate::check::CheckOptions;
 use crate::recovery::load_catalog;
 use crate::sys::{Memory, MemorySlice};
 use crate::units::{BlockIndex, Lsn, PhysicalBlock, VolumeId};
@@ -137,7 +137,8 @@ impl Run {
                 let first = (event.blocks.start * BLOCK_SECTORS).max(issued.sector);
                 let end = (event.blocks.end * BLOCK_SECTORS).min(issued.sector + issued.stamps.len() as u64);
                 let at = |sector: u64| usize::try_from(sector - issued.sector).expect("small");
-                let stamps = if first < end { issued.stamps[at(first)..at(end)].to_vec() } else { Vec::new() };
+                let stamps =
+                    if first < end { issued.stamps[at(first)..at(end)].to_vec() } else { Vec::new() };
                 Effect::Write { volume: issued.volume.expect("a write"), sector: first, stamps }
             }
             (None, None) => panic!("an effect of no request: {:?}", event.owner),
@@ -152,7 +153,9 @@ impl Run {
     }
 
     fn completed(&mut self, completion: Completion) {
-        let Some(issued) = self.issued.remove(&completion.owner.tag) else { panic!("an answer to no request") };
+        let Some(issued) = self.issued.remove(&completion.owner.tag) else {
+            panic!("an answer to no request")
+        };
         match completion.result {
             Ok(Response::Done(lsn) | Response::Changed(_, lsn)) if issued.flush => {
                 self.durable = self.durable.max(lsn);
@@ -257,11 +260,21 @@ impl Run {
         if self.random.percent(30) {
             let blocks = self.live.volumes[&volume].sectors.len() as u64 / BLOCK_SECTORS;
             let block = BlockIndex(self.random.below(blocks));
-            let owner = self.tag(Issued { volume: Some(volume), sector: 0, stamps: vec![], flush: false, read: None });
+            let owner = self.tag(Issued {
+                volume: Some(volume),
+                sector: 0,
+                stamps: vec![],
+                flush: false,
+                read: None,
+            });
             return running.submit(owner, Request::Rewrite { volume, block });
         }
         let Some((sector, length)) = self.range(volume) else { return };
-        let length = if self.random.percent(10) { self.live.volumes[&volume].sectors.len() as u64 - sector } else { length };
+        let length = if self.random.percent(10) {
+            self.live.volumes[&volume].sectors.len() as u64 - sector
+        } else {
+            length
+        };
         let stamps = vec![0; usize::try_from(length).expect("small")];
         let fua = self.random.percent(10);
         let owner = self.tag(Issued { volume: Some(volume), sector, stamps, flush: fua, read: None });
@@ -373,7 +386,8 @@ impl Run {
             }
             assert!(self.issued.is_empty(), "requests never ended: {:?}", running.core.statistics());
             if round == 0 {
-                let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
+                let owner =
+                    self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
                 running.submit(owner, Request::Flush);
             }
         }
@@ -392,7 +406,8 @@ impl Run {
                 }
                 asked = true;
                 running.core.begin_close();
-                let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
+                let owner =
+                    self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
                 running.submit(owner, Request::Checkpoint);
             }
             self.turn(running);
@@ -446,13 +461,27 @@ impl Run {
     /// Reads everything and compares it with the model.
     pub(super) fn compare(&mut self, running: &mut Running) {
         let views: Vec<(Target, Vec<Stamp>)> = {
-            let volumes = self.live.volumes.iter().map(|(&id, volume)| (Target::Volume(id), volume.sectors.clone()));
-            let snapshots = self.live.snapshots.iter().map(|(&key, snapshot)| (Target::Snapshot(key), snapshot.sectors.clone()));
+            let volumes =
+                self.live.volumes.iter().map(|(&id, volume)| (Target::Volume(id), volume.sectors.clone()));
+            let snapshots = self
+                .live
+                .snapshots
+                .iter()
+                .map(|(&key, snapshot)| (Target::Snapshot(key), snapshot.sectors.clone()));
             volumes.chain(snapshots).collect()
         };
         for (target, sectors) in &views {
-            let owner = self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: false, read: Some((*target, 0, sectors.clone(), self.report.events)) });
-            running.submit(owner, Request::Read { target: *target, offset: 0, length: sectors.len() as u64 * 512 });
+            let owner = self.tag(Issued {
+                volume: None,
+                sector: 0,
+                stamps: vec![],
+                flush: false,
+                read: Some((*target, 0, sectors.clone(), self.report.events)),
+            });
+            running.submit(
+                owner,
+                Request::Read { target: *target, offset: 0, length: sectors.len() as u64 * 512 },
+            );
             self.report.compared += 1;
         }
         for _ in 0..100_000 {
@@ -464,7 +493,12 @@ impl Run {
         assert!(self.issued.is_empty(), "reads never ended");
         let visible = running.core.catalog().volumes().count();
         assert_eq!(visible, self.live.volumes.len(), "volumes");
-        let snapshots: usize = running.core.catalog().volumes().map(|volume| running.core.catalog().snapshots_of(volume.id).len()).sum();
+        let snapshots: usize = running
+            .core
+            .catalog()
+            .volumes()
+            .map(|volume| running.core.catalog().snapshots_of(volume.id).len())
+            .sum();
         assert_eq!(snapshots, self.live.snapshots.len(), "snapshots");
         self.check_pages();
     }
@@ -477,15 +511,27 @@ impl Run {
         let catalog = load_catalog(&view, &state).expect("the catalog is readable");
         let superblock = running.superblock();
         let area = PhysicalBlock(superblock.data_start)..PhysicalBlock(superblock.pool_blocks);
-        let report = crate::check::check(&view, &catalog, area, CheckOptions::default()).expect("the store is readable");
-        assert!(report.is_clean(), "the check found: {:?}", report.discrepancies.iter().take(5).collect::<Vec<_>>());
+        let report = crate::check::check(&view, &catalog, area, CheckOptions::default())
+            .expect("the store is readable");
+        assert!(
+            report.is_clean(),
+            "the check found: {:?}",
+            report.discrepancies.iter().take(5).collect::<Vec<_>>()
+        );
     }
 
     /// I3, by itself: every aligned 16 KiB page of the paged volume and its snapshots is of one write.
     fn check_pages(&self) {
         let Some(paged) = self.paged else { return };
-        let snapshots = self.live.snapshots.values().filter(|snapshot| snapshot.volume == paged).map(|snapshot| &snapshot.sectors);
-        for sectors in self.live.volumes.get(&paged).map(|volume| &volume.sectors).into_iter().chain(snapshots) {
+        let snapshots = self
+            .live
+            .snapshots
+            .values()
+            .filter(|snapshot| snapshot.volume == paged)
+            .map(|snapshot| &snapshot.sectors);
+        for sectors in
+            self.live.volumes.get(&paged).map(|volume| &volume.sectors).into_iter().chain(snapshots)
+        {
             for page in sectors.chunks(PAGE_SECTORS) {
                 assert!(page.iter().all(|stamp| *stamp == page[0]), "I3: a 16 KiB page is torn: {page:?}");
             }
@@ -511,12 +557,16 @@ impl Planned {
         let tags = crate::catalog::Tags::new();
         let (id, layer, epoch) = (VolumeId(catalog.next_id), catalog.next_layer, catalog.epoch());
         match self {
-            Planned::Create { name, bytes } => Operation::VolumeCreate { id, layer, name, bytes, created_ms, tags },
+            Planned::Create { name, bytes } => {
+                Operation::VolumeCreate { id, layer, name, bytes, created_ms, tags }
+            }
             Planned::Snapshot { name, volumes } => {
                 Operation::Snapshot { epoch, name, created_ms, volumes, group: None, tags }
             }
             Planned::Delete { key } => Operation::SnapshotDelete { key },
-            Planned::Clone { name, key } => Operation::Clone { id, layer, name, origin: key, created_ms, tags },
+            Planned::Clone { name, key } => {
+                Operation::Clone { id, layer, name, origin: key, created_ms, tags }
+            }
             Planned::Rollback { name, volume, key } => {
                 Operation::Rollback { id: volume, layer, to: key, epoch, displaced_name: name, created_ms }
             }
@@ -530,6 +580,9 @@ impl Planned {
 fn stamps_of(data: &MemorySlice) -> Vec<Stamp> {
     data.bytes(0, data.len())
         .chunks(512)
-        .map(|sector| read_stamp(sector).unwrap_or_else(|| panic!("I4: a sector that nobody wrote: {:?}", &sector[..16])))
+        .map(|sector| {
+            read_stamp(sector)
+                .unwrap_or_else(|| panic!("I4: a sector that nobody wrote: {:?}", &sector[..16]))
+        })
         .collect()
 }

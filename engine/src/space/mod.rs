@@ -171,7 +171,8 @@ impl Space {
                 continue;
             };
             let most = end.min(start + want);
-            let stop = (start + 1..most).find(|&block| self.is_allocated(PhysicalBlock(block))).unwrap_or(most);
+            let stop =
+                (start + 1..most).find(|&block| self.is_allocated(PhysicalBlock(block))).unwrap_or(most);
             (start..stop).for_each(|block| self.take(block));
             self.open[index] = Some(Open { region: open.region, cursor: stop });
             return Some(PhysicalRun { start: PhysicalBlock(start), blocks: stop - start });

@@ -89,7 +89,10 @@ pub(crate) fn store(entries: &[(Family, Vec<u8>, Vec<u8>)], seen: &mut Seen) {
             }
             Family::Dead => {
                 let (layer, end, birth, page) = keys::read_dead(key).expect("a dead key");
-                (keys::dead(layer, end, birth, page).to_vec(), dead::encode(&dead::decode(value).expect("runs")))
+                (
+                    keys::dead(layer, end, birth, page).to_vec(),
+                    dead::encode(&dead::decode(value).expect("runs")),
+                )
             }
             Family::Space => {
                 assert_eq!(value.len(), dead::CHUNK_BYTES);

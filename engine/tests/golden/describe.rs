@@ -18,7 +18,10 @@ pub(crate) fn describe(pool: &Pool) -> String {
     for group in pool.groups().expect("groups") {
         let info = group.info().expect("a group");
         let volumes = info.volumes.join(" ");
-        line(&mut text, &format!("group {} created {}{}: {volumes}", info.name, info.created_ms, list(&info.tags)));
+        line(
+            &mut text,
+            &format!("group {} created {}{}: {volumes}", info.name, info.created_ms, list(&info.tags)),
+        );
     }
     for volume in pool.volumes().expect("volumes") {
         describe_volume(&volume, &mut text);
@@ -40,7 +43,8 @@ fn list(tags: &Tags) -> String {
 
 fn describe_volume(volume: &Volume, text: &mut String) {
     let info = volume.info().expect("a volume");
-    write!(text, "volume {} created {} maps {}", info.name, info.created_ms, info.mapped_bytes).expect("memory");
+    write!(text, "volume {} created {} maps {}", info.name, info.created_ms, info.mapped_bytes)
+        .expect("memory");
     if let Some(group) = info.group {
         write!(text, " in {group}").expect("memory");
     }
@@ -56,7 +60,8 @@ fn describe_volume(volume: &Volume, text: &mut String) {
 fn describe_snapshot(snapshot: &Snapshot, text: &mut String) {
     let info = snapshot.info().expect("a snapshot");
     let key = info.key;
-    write!(text, "  {} at {}.{} created {}", info.name, key.layer, key.epoch, info.created_ms).expect("memory");
+    write!(text, "  {} at {}.{} created {}", info.name, key.layer, key.epoch, info.created_ms)
+        .expect("memory");
     write!(text, " maps {} clones {}", info.referenced_bytes, info.clones).expect("memory");
     if let Some(group) = info.group {
         write!(text, " with {group}").expect("memory");
@@ -71,7 +76,8 @@ fn describe_snapshot(snapshot: &Snapshot, text: &mut String) {
 /// The checksum of the content, and each block: the letter that it was filled with, or a dot for zeros, repeated as
 /// often as it is said; eight in brackets when its sectors differ.
 fn content(bytes: &[u8]) -> String {
-    let blocks: Vec<String> = (0..).zip(bytes.chunks(BLOCK_LEN)).map(|(number, block)| look(number, block)).collect();
+    let blocks: Vec<String> =
+        (0..).zip(bytes.chunks(BLOCK_LEN)).map(|(number, block)| look(number, block)).collect();
     let runs = blocks.chunk_by(|one, other| one == other).map(|run| format!(" {}{}", run.len(), run[0]));
     format!("{:08x}{}", checksum(bytes), runs.collect::<String>())
 }

@@ -202,7 +202,8 @@ impl Driver {
         self.done(Request::Flush);
         self.checkpoint();
         let end = self.core.journal_position();
-        recovery::close(&mut *self.device, &self.superblock, end.next_lsn, end.next_sequence).expect("closed");
+        recovery::close(&mut *self.device, &self.superblock, end.next_lsn, end.next_sequence)
+            .expect("closed");
     }
 }
 

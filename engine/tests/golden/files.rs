@@ -16,7 +16,9 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 /// order in which they lie, in hexadecimal, repeated ones as `COUNT*WORD`; the rest of the block is zero.
 pub(crate) fn write_image(path: &Path, image: &[u8]) {
     let mut text = format!("blocks {}\n", image.len() / BLOCK_LEN);
-    for (number, block) in image.chunks(BLOCK_LEN).enumerate().filter(|(_, block)| block.iter().any(|&byte| byte != 0)) {
+    for (number, block) in
+        image.chunks(BLOCK_LEN).enumerate().filter(|(_, block)| block.iter().any(|&byte| byte != 0))
+    {
         let end = block.chunks(8).rposition(|word| word != [0; 8]).map_or(0, |at| at + 1);
         let words: Vec<&[u8]> = block.chunks(8).take(end).collect();
         write!(text, "{number}:").expect("memory");
@@ -63,7 +65,10 @@ pub(crate) fn copy_store(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("made");
     for entry in fs::read_dir(from).expect("listed") {
         let name = entry.expect("listed").file_name().into_string().expect("a plain name");
-        let needed = name.ends_with(".sst") || name.starts_with("MANIFEST-") || name == "CURRENT" || name == "IDENTITY";
+        let needed = name.ends_with(".sst")
+            || name.starts_with("MANIFEST-")
+            || name == "CURRENT"
+            || name == "IDENTITY";
         if needed {
             fs::copy(from.join(&name), to.join(&name)).expect("copied");
         }
@@ -108,7 +113,10 @@ pub(crate) fn undump(text: &str) -> Vec<(Family, Vec<u8>, Vec<u8>)> {
         let mut parts = line.splitn(3, ' ');
         let mut part = || parts.next().expect("three parts");
         let (name, key, value) = (part(), unhex(part()), part());
-        let family = FAMILIES.into_iter().find(|family| format!("{family:?}").to_lowercase() == name).expect("a family");
+        let family = FAMILIES
+            .into_iter()
+            .find(|family| format!("{family:?}").to_lowercase() == name)
+            .expect("a family");
         (family, key, if value.starts_with('{') { value.as_bytes().to_vec() } else { unhex(value) })
     };
     text.lines().map(line).collect()

@@ -40,16 +40,26 @@ fn key(driver: &Driver, volume: &str, snapshot: &str) -> SnapshotKey {
 
 fn create(driver: &mut Driver, name: &str, blocks: u64, tags: Tags) {
     let (id, layer, name) = (VolumeId(driver.new_id()), driver.new_layer(), name.to_owned());
-    driver.change(move |_, created_ms| {
-        Operation::VolumeCreate { id, layer, name, bytes: blocks * BLOCK_BYTES, created_ms, tags }
+    driver.change(move |_, created_ms| Operation::VolumeCreate {
+        id,
+        layer,
+        name,
+        bytes: blocks * BLOCK_BYTES,
+        created_ms,
+        tags,
     });
 }
 
 fn snapshot(driver: &mut Driver, volumes: &[&str], name: &str, group: Option<GroupId>, tags: Tags) {
     let volumes = volumes.iter().map(|volume| driver.id(volume)).collect();
     let name = name.to_owned();
-    driver.change(move |catalog, created_ms| {
-        Operation::Snapshot { epoch: catalog.epoch(), name, created_ms, volumes, group, tags }
+    driver.change(move |catalog, created_ms| Operation::Snapshot {
+        epoch: catalog.epoch(),
+        name,
+        created_ms,
+        volumes,
+        group,
+        tags,
     });
 }
 
@@ -63,8 +73,13 @@ fn clone(driver: &mut Driver, volume: &str, origin: &str, name: &str, tags: Tags
 fn roll_back(driver: &mut Driver, volume: &str, to: &str, displaced: &str) {
     let (id, to, layer) = (driver.id(volume), key(driver, volume, to), driver.new_layer());
     let displaced_name = displaced.to_owned();
-    driver.change(move |catalog, created_ms| {
-        Operation::Rollback { id, layer, to, epoch: catalog.epoch(), displaced_name, created_ms }
+    driver.change(move |catalog, created_ms| Operation::Rollback {
+        id,
+        layer,
+        to,
+        epoch: catalog.epoch(),
+        displaced_name,
+        created_ms,
     });
 }
 
@@ -77,8 +92,11 @@ fn checkpointed(driver: &mut Driver) {
     create(driver, "db", 256, tags(&[("env", "production"), ("team", "payroll")]));
     create(driver, "log", 128, Tags::new());
     let bank = GroupId(driver.new_id());
-    driver.change(move |_, created_ms| {
-        Operation::GroupCreate { id: bank, name: "bank".to_owned(), created_ms, tags: tags(&[("tier", "1")]) }
+    driver.change(move |_, created_ms| Operation::GroupCreate {
+        id: bank,
+        name: "bank".to_owned(),
+        created_ms,
+        tags: tags(&[("tier", "1")]),
     });
     for volume in ["db", "log"] {
         let volume = driver.id(volume);
@@ -133,7 +151,8 @@ fn journaled(driver: &mut Driver) {
     driver.fill("db", 20..21, b'r');
     driver.unmap("db", 7..70);
     // Zeros between data become a hole, in one group of records.
-    let mut mixed = [word(b's', 16).repeat(512), word(b's', 17).repeat(512), word(b's', 18).repeat(512)].concat();
+    let mut mixed =
+        [word(b's', 16).repeat(512), word(b's', 17).repeat(512), word(b's', 18).repeat(512)].concat();
     mixed[4096..8192].fill(0);
     let mixed = driver.writing("log", 16 * BLOCK_BYTES, &mixed);
     driver.done(mixed);
@@ -158,8 +177,11 @@ fn journaled(driver: &mut Driver) {
     operate(driver, Operation::SnapshotRelease { key: tuesday, reason: "transfer-7".to_owned() });
 
     let spare = GroupId(driver.new_id());
-    driver.change(move |_, created_ms| {
-        Operation::GroupCreate { id: spare, name: "spare".to_owned(), created_ms, tags: Tags::new() }
+    driver.change(move |_, created_ms| Operation::GroupCreate {
+        id: spare,
+        name: "spare".to_owned(),
+        created_ms,
+        tags: Tags::new(),
     });
     operate(driver, Operation::GroupDelete { id: spare });
     create(driver, "scratch", 16, Tags::new());
