@@ -145,7 +145,7 @@ pub struct Core {
     closing: bool,
     statistics: Statistics,
     #[cfg(any(test, feature = "sim"))]
-    trace: Vec<TraceEvent>,
+    trace: Option<Vec<TraceEvent>>,
 }
 
 /// What took effect at an LSN, for the simulation's reference model.
@@ -205,7 +205,7 @@ impl Core {
             statistics: Statistics::default(),
             options,
             #[cfg(any(test, feature = "sim"))]
-            trace: Vec::new(),
+            trace: None,
         }
     }
 
@@ -349,10 +349,16 @@ impl Core {
         owners.into_iter().for_each(|owner| self.complete(owner, Err(error.clone())));
     }
 
+    /// Begins to note what takes effect; whoever does takes the notes away regularly.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn begin_trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
     /// What took effect since the last call.
     #[cfg(any(test, feature = "sim"))]
     pub fn take_trace(&mut self) -> Vec<TraceEvent> {
-        std::mem::take(&mut self.trace)
+        self.trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     #[cfg(any(test, feature = "sim"))]
@@ -364,7 +370,9 @@ impl Core {
         operation: Option<&crate::catalog::Operation>,
     ) {
         let end = self.journal.next_lsn();
-        self.trace.push(TraceEvent { lsn, end, owner, blocks, operation: operation.cloned() });
+        if let Some(trace) = &mut self.trace {
+            trace.push(TraceEvent { lsn, end, owner, blocks, operation: operation.cloned() });
+        }
     }
 
     #[cfg(not(any(test, feature = "sim")))]

@@ -111,7 +111,8 @@ impl Machine {
             unsynced_blocks: 128,
             writes_in_flight: 3,
         };
-        let core = Core::new(opened.parts, options);
+        let mut core = Core::new(opened.parts, options);
+        core.begin_trace();
         Ok(Running {
             core,
             report: opened.report,
