@@ -56,7 +56,8 @@ pub enum Operation {
     SnapshotRelease { key: SnapshotKey, reason: String },
     /// A new volume that begins as the snapshot.
     Clone { id: VolumeId, layer: LayerId, name: String, origin: SnapshotKey, created_ms: u64, tags: Tags },
-    /// The clone shares no block with its origin any more.
+    /// The clone shares no block with its origin any more: a checkpoint that holds no inherited entry in its head was
+    /// made before, since after it the layer frees whatever its head displaces.
     CloneDetach { layer: LayerId },
     /// The volume becomes what the snapshot is; what it was stays as a snapshot of its own.
     Rollback {

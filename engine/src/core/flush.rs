@@ -51,7 +51,9 @@ impl Flushes {
         self.unsynced_blocks += blocks;
     }
 
+    /// The device failed: nobody is answered by a sync any more.
     pub(super) fn take_owners(&mut self) -> Vec<Owner> {
+        self.sync_in_flight = false;
         let all = self.waiting.drain(..).chain(self.syncing.drain(..));
         all.filter_map(|flush| match flush.waiter {
             Waiter::Client(owner) | Waiter::Change(owner, _) => Some(owner),
