@@ -83,7 +83,7 @@ fn arguments_that_can_not_be() {
         &["volume", "create", "pg", "--size", "1000"],
         2,
         "firn: change catalog: a volume can't have 1000 bytes\n\
-         next: a size is a multiple of 4096 bytes, from 4096 to 2^60\n",
+         next: a size is a multiple of 4096 bytes, from 4096 to 2^59\n",
     );
 }
 

@@ -12,8 +12,8 @@ pub(crate) const TAG_BYTES_MAX: usize = 256;
 pub(crate) const TAGS_MAX: usize = 64;
 /// Most volumes in a consistency group.
 pub(crate) const GROUP_VOLUMES_MAX: usize = 256;
-/// Most bytes in a volume: 2^48 blocks are what a map key holds; we stop at 1 EiB.
-pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 60;
+/// Most bytes in a volume: 2^47 blocks, so that a journal record can name all of them at once.
+pub(crate) const VOLUME_BYTES_MAX: u64 = 1 << 59;
 
 fn invalid(detail: String) -> Error {
     Error::new(Kind::Invalid, "change catalog", detail)
@@ -57,7 +57,7 @@ fn check_tag(key: &str, value: Option<&str>) -> Result<()> {
 pub(super) fn check_size(bytes: u64) -> Result<()> {
     if bytes == 0 || !bytes.is_multiple_of(BLOCK_BYTES) || bytes > VOLUME_BYTES_MAX {
         return Err(invalid(format!("a volume can't have {bytes} bytes"))
-            .hint("a size is a multiple of 4096 bytes, from 4096 to 2^60"));
+            .hint("a size is a multiple of 4096 bytes, from 4096 to 2^59"));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use super::Core;
 use super::write::{GROUP_BYTES_MAX, WriteJob};
 use crate::error::{Error, Kind};
 use crate::format::dead::PhysicalRun;
+use crate::journal::RECOVERY_BLOCKS;
 
 /// Runs given back in one turn, so that a large checkpoint never stalls the reactor.
 const RELEASE_RUNS_MAX: usize = 4096;
@@ -43,7 +44,9 @@ impl Core {
                 Some(error) if self.journal.has_room(0, &self.tail) || memory_is_short => {
                     Room::No(stuck(error))
                 }
-                Some(error) if self.journal.used_blocks() + 2 >= self.journal.ring_blocks() => {
+                Some(error)
+                    if self.journal.used_blocks() + RECOVERY_BLOCKS + 2 >= self.journal.ring_blocks() =>
+                {
                     Room::No(stuck(error))
                 }
                 _ => Room::Wait,

@@ -28,6 +28,10 @@ pub struct Position {
     pub previous: u32,
 }
 
+/// Blocks of the ring kept for recoveries: each writes one to mark where it ended, and many may be interrupted
+/// before a checkpoint can be made.
+pub const RECOVERY_BLOCKS: u64 = 16;
+
 /// Where the ring lies on the device.
 #[derive(Clone, Copy, Debug)]
 pub struct Ring {
@@ -109,7 +113,8 @@ impl Journal {
         }
         // The block that would be opened, after the one that may be open now.
         let sequence = self.position.next_sequence + u64::from(self.open.is_some());
-        sequence + 1 - self.oldest < self.ring.blocks && sequence + 1 - self.written < tail.journal_slots()
+        sequence + 1 - self.oldest + RECOVERY_BLOCKS < self.ring.blocks
+            && sequence + 1 - self.written < tail.journal_slots()
     }
 
     /// Appends a group of records, which is atomic, and publishes it in the tail. `epoch` is the epoch in force
