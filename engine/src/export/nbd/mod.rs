@@ -1,0 +1,3 @@
+//! Volumes as NBD exports: `volume`, and read-only `volume@snapshot`.
+
+pub mod protocol;
