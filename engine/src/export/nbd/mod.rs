@@ -1,3 +1,4 @@
-//! Volumes as NBD exports: `volume`, and read-only `volume@snapshot`.
+//! Volumes as NBD exports: `volume`, and read-only `volume@snapshot`; and a client of such exports.
 
+pub mod client;
 pub mod protocol;
