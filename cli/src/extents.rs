@@ -2,16 +2,14 @@
 
 use std::ops::Range;
 
-use anyhow::Result;
 use firn_engine::delta::{DeltaExtent, ExtentKind};
-use firn_engine::error::Error;
-use firn_engine::pool::Pool;
+use firn_engine::error::{Error, Kind};
 use firn_engine::snapshot::Snapshot;
 use firn_engine::units::{BLOCK_BYTES, BlockIndex};
 use firn_engine::volume::Volume;
 
 use crate::name::PointName;
-use crate::session::{snapshot, volume};
+use crate::operation::Served;
 
 /// A volume as it is now, or a snapshot.
 pub(crate) enum View {
@@ -36,10 +34,18 @@ impl From<DeltaExtent> for Extent {
 
 impl View {
     /// What the name says.
-    pub(crate) fn find(pool: &Pool, name: &PointName) -> Result<Self, Error> {
+    pub(crate) fn find(served: &Served, name: &PointName) -> Result<Self, Error> {
         match name {
-            PointName::Volume(name) => volume(pool, name).map(Self::Volume),
-            PointName::Snapshot(name) => snapshot(pool, name).map(Self::Snapshot),
+            PointName::Volume(name) => served.volume(name).map(Self::Volume),
+            PointName::Snapshot(name) => served.snapshot(name).map(Self::Snapshot),
+        }
+    }
+
+    /// The volume, which can be written to.
+    pub(crate) fn volume(&self) -> Result<&Volume, Error> {
+        match self {
+            Self::Volume(volume) => Ok(volume),
+            Self::Snapshot(_) => Err(Error::new(Kind::Invalid, "write", "a snapshot can't be written to")),
         }
     }
 

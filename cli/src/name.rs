@@ -5,15 +5,19 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// A snapshot of a volume, or of a consistency group: `pg@before-upgrade`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct SnapshotName {
     pub(crate) of: String,
     pub(crate) snapshot: String,
 }
 
 /// A volume as it is now, or one of its snapshots.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) enum PointName {
     Volume(String),
     Snapshot(SnapshotName),
@@ -75,6 +79,34 @@ impl fmt::Display for PointName {
             Self::Volume(name) => f.write_str(name),
             Self::Snapshot(name) => name.fmt(f),
         }
+    }
+}
+
+impl TryFrom<String> for SnapshotName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for PointName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<SnapshotName> for String {
+    fn from(name: SnapshotName) -> Self {
+        name.to_string()
+    }
+}
+
+impl From<PointName> for String {
+    fn from(name: PointName) -> Self {
+        name.to_string()
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
@@ -39,6 +41,43 @@ fn shift_of(unit: &str) -> Option<u32> {
         None => &unit,
     };
     UNITS.iter().find(|(name, _)| letter.chars().eq([*name])).map(|(_, shift)| *shift)
+}
+
+impl Serialize for Size {
+    /// As people write it where that is exact, else as a number.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.to_string();
+        match text.parse() {
+            Ok(exact) if self == &exact => serializer.serialize_str(&text),
+            _ => serializer.serialize_u64(self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"100G\" or 4096")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes).map(Size).map_err(E::custom)
+            }
+
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
 }
 
 impl fmt::Display for Size {
@@ -106,6 +145,17 @@ mod tests {
         ] {
             assert_eq!(Size(bytes).to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_configuration_file_has_them_either_way() {
+        for bytes in [0, 4096, 4097, 100 << 30] {
+            let json = serde_json::to_string(&Size(bytes)).expect("JSON");
+            assert_eq!(serde_json::from_str::<Size>(&json).expect("a size"), Size(bytes), "{json}");
+        }
+        assert!(
+            serde_json::from_str::<Size>("-1").is_err() && serde_json::from_str::<Size>("\"x\"").is_err()
+        );
     }
 
     #[test]

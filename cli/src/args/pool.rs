@@ -17,13 +17,18 @@ pub(crate) enum PoolVerb {
     Grow(PoolGrow),
     /// Check that everything in the pool's metadata agrees
     ///
-    /// Nobody may have the pool open meanwhile. What is checked is the last checkpoint, and nothing on the device is
-    /// changed. A pool that is not sound ends this with exit status 5.
+    /// A daemon checks it while the pool is in use. Without a daemon nobody may have the pool open meanwhile, what is
+    /// checked is the last checkpoint, and nothing on the device is changed. A pool that is not sound ends this with
+    /// exit status 5.
     Check {
-        /// Read all data too, and compare it with its checksums
+        /// Read all data too, and compare it with its checksums; not through a daemon, where `pool scrub` does it
         #[arg(long)]
         data: bool,
     },
+    /// Read every block once, and find those that are damaged
+    ///
+    /// The pool may be in use. Damage ends this with exit status 5.
+    Scrub(PoolScrub),
 }
 
 /// `firn pool create`
@@ -59,4 +64,15 @@ pub(crate) struct PoolGrow {
     /// Write zeros through the new part now
     #[arg(long)]
     pub(crate) preallocate: bool,
+}
+
+/// `firn pool scrub`
+#[derive(Debug, Args)]
+pub(crate) struct PoolScrub {
+    /// The most that is read in a second
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rate: Option<Size>,
+    /// Keep in this file how far it came, and go on from there; the file is removed when all was read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
 }

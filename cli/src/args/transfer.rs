@@ -24,7 +24,7 @@ pub(crate) struct Delta {
 /// `firn import`
 #[derive(Debug, Args)]
 pub(crate) struct Import {
-    /// The file or block device
+    /// The file or block device, or an NBD server's export, such as nbd://host/pg or nbd+unix:///pg?socket=PATH
     pub(crate) file: PathBuf,
     /// The volume, which is created if there is none
     pub(crate) volume: String,

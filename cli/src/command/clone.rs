@@ -1,47 +1,37 @@
 //! `firn clone create` and `detach`.
 
 use anyhow::Result;
-use firn_engine::pool::Pool;
-use firn_engine::units::BLOCK_BYTES;
-use serde::Serialize;
 
 use super::tags;
-use super::volume::VolumeView;
-use crate::args::clone::{CloneCreate, CloneVerb};
+use crate::args::clone::{self as args, CloneVerb};
+use crate::operation::clone::{CloneCreate, CloneDetach};
 use crate::output::Answer;
 use crate::progress;
-use crate::session::{snapshot, volume};
+use crate::service::Service;
 use crate::size::Size;
 
-pub(super) fn run(pool: &Pool, verb: CloneVerb) -> Result<Answer> {
+pub(super) fn run(service: &Service, verb: CloneVerb) -> Result<Answer> {
     match verb {
-        CloneVerb::Create(create) => self::create(pool, create),
-        CloneVerb::Detach { volume } => detach(pool, &volume),
+        CloneVerb::Create(create) => self::create(service, create),
+        CloneVerb::Detach { volume } => detach(service, volume),
     }
 }
 
-fn create(pool: &Pool, create: CloneCreate) -> Result<Answer> {
-    let clone = snapshot(pool, &create.snapshot)?.clone_to(&create.volume, tags(create.tag))?;
-    let text = format!("volume {} created as a clone of {}", create.volume, create.snapshot);
-    Answer::new(&VolumeView::of(&clone)?, text)
+fn create(service: &Service, create: args::CloneCreate) -> Result<Answer> {
+    let args::CloneCreate { snapshot, volume, tag } = create;
+    let text = format!("volume {volume} created as a clone of {snapshot}");
+    Answer::new(&service.call(CloneCreate { snapshot, volume, tags: tags(tag) })?, text)
 }
 
-#[derive(Serialize)]
-struct Detached<'a> {
-    volume: &'a str,
-    copied_bytes: u64,
-}
-
-fn detach(pool: &Pool, name: &str) -> Result<Answer> {
-    let volume = volume(pool, name)?;
+fn detach(service: &Service, volume: String) -> Result<Answer> {
     let bar = progress::bar("copying", 0);
-    let mut copied_bytes = 0;
-    volume.detach(|progress| {
-        copied_bytes = progress.copied_blocks * BLOCK_BYTES;
-        bar.set_length(progress.mapped_blocks * BLOCK_BYTES);
-        bar.set_position(copied_bytes);
+    let detached = service.long(CloneDetach { volume }, |event| {
+        bar.set_length(event.mapped_bytes);
+        bar.set_position(event.copied_bytes);
+        Ok(())
     })?;
     bar.finish_and_clear();
-    let text = format!("volume {name} stands on its own: {} copied", Size(copied_bytes));
-    Answer::new(&Detached { volume: name, copied_bytes }, text)
+    let copied = Size(detached.copied_bytes);
+    let text = format!("volume {} stands on its own: {copied} copied", detached.volume);
+    Answer::new(&detached, text)
 }

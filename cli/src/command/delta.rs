@@ -3,77 +3,36 @@
 use std::io::{self, Write};
 
 use anyhow::Result;
-use firn_engine::delta::ExtentKind;
 use firn_engine::error::Error;
-use firn_engine::pool::Pool;
-use serde::Serialize;
 
-use crate::args::transfer::Delta;
-use crate::extents::{Extent, View};
+use crate::args::transfer as args;
+use crate::operation::delta::{Changed, ChangedExtent, Content, Delta};
 use crate::output::Answer;
-use crate::session::snapshot;
+use crate::service::Service;
 use crate::size::Size;
 
-#[derive(Default, Serialize)]
-struct Changed {
-    older: String,
-    newer: String,
-    /// Data and holes together.
-    changed_bytes: u64,
-    /// What holds data at the newer point.
-    data_bytes: u64,
-    /// What became a hole.
-    hole_bytes: u64,
-    extents_total: u64,
-}
-
-impl Changed {
-    fn add(&mut self, extent: Extent) {
-        self.extents_total += 1;
-        self.changed_bytes += extent.length;
-        match extent.kind {
-            ExtentKind::Data => self.data_bytes += extent.length,
-            ExtentKind::Hole => self.hole_bytes += extent.length,
-        }
+pub(super) fn run(service: &Service, delta: args::Delta, json: bool) -> Result<Answer> {
+    let args::Delta { older, newer, extents } = delta;
+    let request = Delta { older, newer, extents };
+    if !extents {
+        let changed = service.long(request, |_| Ok(()))?;
+        return Answer::new(&changed, text(&changed));
     }
-
-    fn text(&self) -> String {
-        let [changed, data, holes] = [self.changed_bytes, self.data_bytes, self.hole_bytes].map(Size);
-        format!("{changed} changed from {} to {}: {data} of data, {holes} of holes", self.older, self.newer)
-    }
-}
-
-pub(super) fn run(pool: &Pool, delta: &Delta, json: bool) -> Result<Answer> {
-    let older = snapshot(pool, &delta.older)?;
-    let newer = View::find(pool, &delta.newer)?;
-    let (older_name, newer_name) = (delta.older.to_string(), delta.newer.to_string());
-    let mut changed = Changed { older: older_name, newer: newer_name, ..Changed::default() };
-    if delta.extents {
-        let mut lines = Lines { to: io::stdout().lock(), json, started: false };
-        newer.changed_since(&older, |extent| {
-            changed.add(extent);
-            lines.line(extent).map_err(|source| Error::io("list extents", "stdout", source))
-        })?;
-        lines.to.flush()?;
-        // In JSON the sums are the last line, in text they would disturb whoever reads the list.
-        return match json {
-            true => Ok(Answer::verbatim(serde_json::to_string(&changed)?)),
-            false => Ok(Answer::verbatim(changed.text()).on_stderr()),
-        };
-    }
-    newer.changed_since(&older, |extent| {
-        changed.add(extent);
-        Ok(())
+    let mut lines = Lines { to: io::BufWriter::new(io::stdout().lock()), json, started: false };
+    let changed = service.long(request, |extent| {
+        lines.line(extent).map_err(|source| Error::io("list extents", "stdout", source))
     })?;
-    let text = changed.text();
-    Answer::new(&changed, text)
+    lines.to.flush()?;
+    // In JSON the sums are the last line, in text they would disturb whoever reads the list.
+    match json {
+        true => Ok(Answer::verbatim(serde_json::to_string(&changed)?)),
+        false => Ok(Answer::verbatim(text(&changed)).on_stderr()),
+    }
 }
 
-#[derive(Serialize)]
-struct Line {
-    offset: u64,
-    length: u64,
-    kind: &'static str,
+fn text(changed: &Changed) -> String {
+    let [total, data, holes] = [changed.changed_bytes, changed.data_bytes, changed.hole_bytes].map(Size);
+    format!("{total} changed from {} to {}: {data} of data, {holes} of holes", changed.older, changed.newer)
 }
 
 /// The list of extents, written as it is found: it may be longer than memory. In JSON an object on each line.
@@ -84,19 +43,18 @@ struct Lines<W> {
 }
 
 impl<W: Write> Lines<W> {
-    fn line(&mut self, extent: Extent) -> io::Result<()> {
-        let kind = match extent.kind {
-            ExtentKind::Data => "data",
-            ExtentKind::Hole => "hole",
-        };
-        let line = Line { offset: extent.offset, length: extent.length, kind };
+    fn line(&mut self, extent: ChangedExtent) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut self.to, &line)?;
+            serde_json::to_writer(&mut self.to, &extent)?;
             return self.to.write_all(b"\n");
         }
         if !std::mem::replace(&mut self.started, true) {
             writeln!(self.to, "{:>16} {:>16} KIND", "OFFSET", "LENGTH")?;
         }
-        writeln!(self.to, "{:>16} {:>16} {kind}", line.offset, line.length)
+        let kind = match extent.kind {
+            Content::Data => "data",
+            Content::Hole => "hole",
+        };
+        writeln!(self.to, "{:>16} {:>16} {kind}", extent.offset, extent.length)
     }
 }

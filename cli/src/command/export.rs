@@ -6,14 +6,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use firn_engine::error::Error;
-use firn_engine::pool::Pool;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::args::transfer::Export;
-use crate::extents::View;
+use crate::content::Content;
 use crate::output::Answer;
 use crate::progress;
+use crate::service::Service;
 use crate::size::Size;
 use sink::Sink;
 
@@ -30,16 +30,16 @@ struct Exported {
     data_bytes: u64,
 }
 
-pub(super) fn run(pool: &Pool, export: &Export) -> Result<Answer> {
-    let view = View::find(pool, &export.point)?;
-    let bytes = view.bytes()?;
+pub(super) fn run(service: &Service, export: &Export) -> Result<Answer> {
+    let content = Content::open(service, &export.point)?;
+    let bytes = content.bytes()?;
     let sink = match export.file == Path::new("-") {
         true => Sink::stdout()?,
         false => Sink::open(&export.file, bytes, export.overwrite)?,
     };
     let to_stdout = sink.is_stdout();
     let bar = progress::bar("exporting", bytes);
-    let data_bytes = copy(&view, bytes, sink, &bar)?;
+    let data_bytes = copy(&content, bytes, sink, &bar)?;
     bar.finish_and_clear();
     let exported = Exported {
         source: export.point.to_string(),
@@ -54,18 +54,17 @@ pub(super) fn run(pool: &Pool, export: &Export) -> Result<Answer> {
 }
 
 /// Writes all of it and says how much of it is data.
-fn copy(view: &View, bytes: u64, mut sink: Sink, bar: &ProgressBar) -> Result<u64, Error> {
+fn copy(from: &Content, bytes: u64, mut sink: Sink, bar: &ProgressBar) -> Result<u64, Error> {
     let (mut done, mut data_bytes) = (0, 0);
     let mut content = vec![0; CHUNK_LEN];
-    view.mapped(|extent| {
-        sink.hole(extent.offset - done)?;
-        done = extent.offset;
-        data_bytes += extent.length;
-        let end = extent.offset + extent.length;
+    from.each_data(|start, end| {
+        sink.hole(start - done)?;
+        done = start;
+        data_bytes += end - start;
         while done < end {
             let length = usize::try_from(end - done).unwrap_or(CHUNK_LEN).min(CHUNK_LEN);
             let content = &mut content[..length];
-            view.read_at(done, content)?;
+            from.read_at(done, content)?;
             sink.data(content)?;
             done += length as u64;
             bar.set_position(done);

@@ -10,16 +10,18 @@ mod source;
 use anyhow::{Context, Result};
 use firn_engine::catalog::Tags;
 use firn_engine::error::{Error, Kind};
-use firn_engine::pool::Pool;
 use firn_engine::units::{BLOCK_BYTES, BLOCK_LEN};
-use firn_engine::volume::Volume;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::args::transfer::Import;
+use crate::content::Content;
+use crate::failure::Failure;
+use crate::name::PointName;
+use crate::operation::volume::{VolumeCreate, VolumeShow, VolumeTag, VolumeView};
 use crate::output::Answer;
 use crate::progress;
-use crate::session::volume;
+use crate::service::Service;
 use crate::size::Size;
 use source::Source;
 
@@ -40,17 +42,17 @@ struct Imported {
     written_bytes: u64,
 }
 
-pub(super) fn run(pool: &Pool, import: &Import) -> Result<Answer> {
+pub(super) fn run(service: &Service, import: &Import) -> Result<Answer> {
     let source = Source::open(&import.file)?;
     let file_blocks_bytes = source.bytes().next_multiple_of(BLOCK_BYTES);
-    let (volume, is_new) = target(pool, import, file_blocks_bytes)?;
-    let mut filling = Filling::new(&volume, is_new, volume.info()?.bytes, source.bytes());
+    let (view, is_new) = target(service, import, file_blocks_bytes)?;
+    let volume = Content::open(service, &PointName::Volume(view.name.clone()))?;
+    let mut filling = Filling::new(&volume, is_new, view.bytes, source.bytes());
     let filled = source.each_data(|start, end| filling.data(&source, start, end));
-    filled.and_then(|()| filling.rest()).with_context(|| {
+    filled.and_then(|()| filling.rest()).and_then(|()| volume.flush()).with_context(|| {
         format!("import {} into {}, which is not whole now", import.file.display(), import.volume)
     })?;
-    volume.flush()?;
-    volume.untag(TAG)?;
+    service.call(tagged(view.name, Tags::new(), vec![TAG.to_owned()]))?;
     filling.bar.finish_and_clear();
     let imported = Imported {
         volume: import.volume.clone(),
@@ -65,49 +67,61 @@ pub(super) fn run(pool: &Pool, import: &Import) -> Result<Answer> {
 }
 
 /// The volume to fill, and whether it is a new one.
-fn target(pool: &Pool, import: &Import, bytes: u64) -> Result<(Volume, bool), Error> {
-    let existing = match volume(pool, &import.volume) {
-        Ok(volume) => volume,
-        Err(error) if error.kind() == Kind::NotFound => {
-            return create(pool, import, bytes).map(|new| (new, true));
+fn target(service: &Service, import: &Import, bytes: u64) -> Result<(VolumeView, bool)> {
+    let existing = match service.call(VolumeShow { volume: import.volume.clone() }) {
+        Ok(existing) => existing,
+        Err(error) if Failure::of(&error).is(Kind::NotFound) => {
+            return create(service, import, bytes).map(|new| (new, true));
         }
         Err(error) => return Err(error),
     };
-    let info = existing.info()?;
+    refuse(&existing, import, bytes)?;
+    let unfinished = tagged(existing.name, unfinished(), Vec::new());
+    Ok((service.call(unfinished)?, false))
+}
+
+/// Says why a volume that exists can't be filled.
+fn refuse(existing: &VolumeView, import: &Import, bytes: u64) -> Result<(), Error> {
     let refused = |detail: String| Error::new(Kind::Conflict, "import", detail);
+    let name = &existing.name;
     if !import.overwrite {
-        let unfinished = info.tags.contains_key(TAG);
-        return Err(match unfinished {
-            true => refused(format!("an import into volume {:?} was not finished", info.name))
+        return Err(match existing.tags.contains_key(TAG) {
+            true => refused(format!("an import into volume {name:?} was not finished"))
                 .hint("go on with it: --overwrite writes what is missing"),
-            false => refused(format!("a volume named {:?} exists", info.name))
+            false => refused(format!("a volume named {name:?} exists"))
                 .hint("name another, or make it what the file is: --overwrite"),
         });
     }
-    if info.bytes < bytes || import.size.is_some_and(|size| size.0 != info.bytes) {
+    if existing.bytes < bytes || import.size.is_some_and(|size| size.0 != existing.bytes) {
         let wanted = import.size.map_or(bytes, |size| size.0);
-        let detail = format!("volume {:?} has {}, not {}", info.name, Size(info.bytes), Size(wanted));
-        return Err(refused(detail).hint(format!("`firn volume resize {} --size {wanted}` first", info.name)));
+        let detail = format!("volume {name:?} has {}, not {}", Size(existing.bytes), Size(wanted));
+        return Err(refused(detail).hint(format!("`firn volume resize {name} --size {wanted}` first")));
     }
-    existing.tag(TAG, UNFINISHED)?;
-    Ok((existing, false))
+    Ok(())
 }
 
-fn create(pool: &Pool, import: &Import, bytes: u64) -> Result<Volume, Error> {
+fn create(service: &Service, import: &Import, bytes: u64) -> Result<VolumeView> {
     let wanted = import.size.map_or(bytes, |size| size.0);
     if wanted < bytes {
         let detail = format!("the file has {}, more than {}", Size(bytes), Size(wanted));
-        return Err(
-            Error::new(Kind::Invalid, "import", detail).hint("leave --size away, or give a larger one")
-        );
+        return Err(Error::new(Kind::Invalid, "import", detail)
+            .hint("leave --size away, or give a larger one")
+            .into());
     }
-    let tags = Tags::from([(TAG.to_owned(), UNFINISHED.to_owned())]);
-    pool.create_volume(&import.volume, wanted, tags)
+    service.call(VolumeCreate { volume: import.volume.clone(), bytes: wanted, tags: unfinished() })
+}
+
+fn unfinished() -> Tags {
+    Tags::from([(TAG.to_owned(), UNFINISHED.to_owned())])
+}
+
+fn tagged(volume: String, tags: Tags, remove: Vec<String>) -> VolumeTag {
+    VolumeTag { volume, tags, remove }
 }
 
 /// A volume that is becoming what a file is.
 struct Filling<'a> {
-    volume: &'a Volume,
+    volume: &'a Content,
     is_new: bool,
     volume_bytes: u64,
     /// Up to here the volume is what the file is.
@@ -120,7 +134,7 @@ struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    fn new(volume: &'a Volume, is_new: bool, volume_bytes: u64, file_bytes: u64) -> Self {
+    fn new(volume: &'a Content, is_new: bool, volume_bytes: u64, file_bytes: u64) -> Self {
         Self {
             volume,
             is_new,
@@ -183,7 +197,7 @@ impl<'a> Filling<'a> {
     /// Makes a hole from where the volume is done to `end`.
     fn hole(&mut self, end: u64) -> Result<(), Error> {
         if end > self.done && !self.is_new {
-            self.volume.unmap(self.done, end - self.done)?;
+            self.volume.zero(self.done, end - self.done)?;
         }
         self.done = self.done.max(end);
         Ok(())

@@ -12,26 +12,27 @@ mod snapshot;
 mod volume;
 
 use anyhow::Result;
-use firn_engine::catalog::{Operation, Tags};
-use firn_engine::pool::Pool;
+use firn_engine::catalog::Tags;
 
 use crate::args::{Cli, Noun};
+use crate::daemon;
 use crate::name::Tag;
 use crate::output::Answer;
-use crate::session::with_pool;
+use crate::service::with_service;
 
 /// Does what was typed.
 pub(crate) fn run(cli: Cli) -> Result<Answer> {
     let globals = &cli.globals;
     match cli.noun {
         Noun::Pool(verb) => pool::run(globals, verb),
-        Noun::Volume(verb) => with_pool(globals, |pool| volume::run(pool, verb)),
-        Noun::Snapshot(verb) => with_pool(globals, |pool| snapshot::run(pool, verb)),
-        Noun::Group(verb) => with_pool(globals, |pool| group::run(pool, verb)),
-        Noun::Clone(verb) => with_pool(globals, |pool| clone::run(pool, verb)),
-        Noun::Delta(delta) => with_pool(globals, |pool| delta::run(pool, &delta, globals.json)),
-        Noun::Import(import) => with_pool(globals, |pool| import::run(pool, &import)),
-        Noun::Export(export) => with_pool(globals, |pool| export::run(pool, &export)),
+        Noun::Volume(verb) => with_service(globals, |service| volume::run(service, verb)),
+        Noun::Snapshot(verb) => with_service(globals, |service| snapshot::run(service, verb)),
+        Noun::Group(verb) => with_service(globals, |service| group::run(service, verb)),
+        Noun::Clone(verb) => with_service(globals, |service| clone::run(service, verb)),
+        Noun::Delta(delta) => with_service(globals, |service| delta::run(service, delta, globals.json)),
+        Noun::Import(import) => with_service(globals, |service| import::run(service, &import)),
+        Noun::Export(export) => with_service(globals, |service| export::run(service, &export)),
+        Noun::Serve(serve) => daemon::run(globals, *serve),
         Noun::Attach(attach) => attach::run(&attach),
         Noun::Detach(detach) => crate::attach::detach(&detach),
         Noun::AttachHelper(helper) => crate::attach::run_helper(&helper),
@@ -48,11 +49,6 @@ fn tags(given: Vec<Tag>) -> Tags {
 /// Tags as a table shows them.
 fn tags_text(tags: &Tags) -> String {
     tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
-}
-
-/// Asks the engine whether it would do an operation now.
-fn check(pool: &Pool, operation: Operation) -> Result<()> {
-    Ok(pool.handle().try_look(move |core| core.catalog().check(&operation))?)
 }
 
 /// What there is none of is a dash in a table.

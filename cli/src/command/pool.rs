@@ -1,88 +1,64 @@
-//! `firn pool create`, `status`, `grow` and `check`.
+//! `firn pool create`, `status`, `grow`, `check` and `scrub`.
 
 mod check;
+mod scrub;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
-use firn_engine::pool::{CreateOptions, Pool, PoolStatus};
-use firn_engine::recovery::RecoveryReport;
+use firn_engine::pool::{CreateOptions, Pool};
 use firn_engine::units::BLOCK_BYTES;
 use serde::Serialize;
 
 use super::count;
 use crate::args::Globals;
-use crate::args::pool::{PoolCreate, PoolGrow, PoolVerb};
+use crate::args::pool::{self as args, PoolVerb};
+use crate::operation::pool::{PoolGrow, PoolShow, PoolView, RecoveryView};
 use crate::output::Answer;
-use crate::session::{meta_beside, options, pool_path, used, with_pool};
+use crate::service::{Service, metadata, options, own, pool_path, used, with_service};
 use crate::size::Size;
 use crate::table::properties;
 use crate::time;
 
 pub(super) fn run(globals: &Globals, verb: PoolVerb) -> Result<Answer> {
     match verb {
-        PoolVerb::Create(create) => self::create(globals, create),
-        PoolVerb::Status => with_pool(globals, |pool| {
-            let path = pool_path(globals)?;
-            let view = PoolView::of(pool, path, globals)?;
-            Answer::new(&view, view.text())
+        PoolVerb::Create(create) => self::create(globals, &create),
+        PoolVerb::Status => with_service(globals, |service| {
+            let view = service.call(PoolShow {})?;
+            Answer::new(&view, text(&view))
         }),
+        PoolVerb::Grow(grow) => with_service(globals, |service| self::grow(service, &grow)),
         PoolVerb::Check { data } => check::run(globals, data),
-        PoolVerb::Grow(grow) => with_pool(globals, |pool| self::grow(pool, globals, &grow)),
+        PoolVerb::Scrub(scrub) => with_service(globals, |service| scrub::run(service, &scrub)),
     }
 }
 
-/// A pool with the places that it is at.
-#[derive(Serialize)]
-struct PoolView<'a> {
-    path: &'a Path,
-    metadata: PathBuf,
-    created: Option<String>,
-    #[serde(flatten)]
-    status: PoolStatus,
+fn text(pool: &PoolView) -> String {
+    let size = |bytes| Size(bytes).to_string();
+    properties([
+        ("pool", format!("{} ({})", pool.path.display(), pool.pool_id)),
+        ("metadata", format!("{} ({})", pool.metadata.display(), size(pool.metadata_disk_bytes))),
+        ("created", time::local(pool.created_ms)),
+        ("state", pool.read_only.as_ref().map_or("healthy".to_owned(), |why| format!("read-only: {why}"))),
+        ("last close", recovery_text(&pool.recovery)),
+        ("size", format!("{}, journal {}", size(pool.pool_bytes), size(pool.journal_bytes))),
+        ("used", format!("{} of {}", size(pool.used_bytes), size(pool.data_bytes))),
+        ("free", format!("{}, of which {} is reserved", size(pool.free_bytes), size(pool.reserve_bytes))),
+        ("coming back", size(pool.waiting_bytes)),
+        ("holds", holds(pool)),
+        ("memory", size(pool.memory_bytes + pool.metadata_memory_bytes)),
+        ("device", pool.device.clone()),
+    ])
 }
 
-impl<'a> PoolView<'a> {
-    fn of(pool: &Pool, path: &'a Path, globals: &Globals) -> Result<Self> {
-        let status = pool.status()?;
-        let metadata = globals.meta.clone().unwrap_or_else(|| meta_beside(path));
-        Ok(Self { path, metadata, created: time::utc(status.created_ms), status })
-    }
-
-    fn text(&self) -> String {
-        let status = &self.status;
-        let size = |bytes| Size(bytes).to_string();
-        properties([
-            ("pool", format!("{} ({})", self.path.display(), status.pool_id)),
-            ("metadata", format!("{} ({})", self.metadata.display(), size(status.metadata_disk_bytes))),
-            ("created", time::local(status.created_ms)),
-            (
-                "state",
-                status.read_only.as_ref().map_or("healthy".to_owned(), |why| format!("read-only: {why}")),
-            ),
-            ("last close", recovery_text(&status.recovery)),
-            ("size", format!("{}, journal {}", size(status.pool_bytes), size(status.journal_bytes))),
-            ("used", format!("{} of {}", size(status.used_bytes), size(status.data_bytes))),
-            (
-                "free",
-                format!("{}, of which {} is reserved", size(status.free_bytes), size(status.reserve_bytes)),
-            ),
-            ("coming back", size(status.waiting_bytes)),
-            ("holds", holds(status)),
-            ("memory", size(status.memory_bytes + status.metadata_memory_bytes)),
-            ("device", status.device.clone()),
-        ])
-    }
-}
-
-fn holds(status: &PoolStatus) -> String {
-    let parts = [(status.volumes, "volume"), (status.snapshots, "snapshot"), (status.groups, "group")];
+fn holds(pool: &PoolView) -> String {
+    let parts = [(pool.volumes, "volume"), (pool.snapshots, "snapshot"), (pool.groups, "group")];
     parts.map(|(number, noun)| count(number, noun)).join(", ")
 }
 
 /// What opening the pool found.
-fn recovery_text(recovery: &RecoveryReport) -> String {
+fn recovery_text(recovery: &RecoveryView) -> String {
     if recovery.clean {
         return "clean".to_owned();
     }
@@ -111,7 +87,8 @@ struct Plan<'a> {
     lost: Vec<&'a Path>,
 }
 
-fn create(globals: &Globals, create: PoolCreate) -> Result<Answer> {
+/// Creates a pool, which no daemon can have yet.
+fn create(globals: &Globals, create: &args::PoolCreate) -> Result<Answer> {
     let path = match &create.path {
         Some(path) => path,
         None => pool_path(globals)?,
@@ -123,7 +100,7 @@ fn create(globals: &Globals, create: PoolCreate) -> Result<Answer> {
             .into());
     }
     if create.dry_run {
-        return plan(globals, path, &create);
+        return plan(globals, path, create);
     }
     let create = CreateOptions {
         bytes,
@@ -137,9 +114,9 @@ fn create(globals: &Globals, create: PoolCreate) -> Result<Answer> {
         }
         _ => error,
     })?;
-    used(&pool, |pool| {
-        let view = PoolView::of(pool, path, globals)?;
-        let size = Size(view.status.pool_bytes);
+    used(Service::Pool(Box::new(own(pool, path, globals))), |service| {
+        let view = service.call(PoolShow {})?;
+        let size = Size(view.pool_bytes);
         let text =
             format!("pool {} created: {size}, metadata in {}", path.display(), view.metadata.display());
         Answer::new(&view, text)
@@ -155,8 +132,8 @@ fn journal_blocks(size: Size) -> Result<u64, Error> {
 }
 
 /// What creating would do, and what would be lost by it.
-fn plan(globals: &Globals, path: &Path, create: &PoolCreate) -> Result<Answer> {
-    let metadata = globals.meta.clone().unwrap_or_else(|| meta_beside(path));
+fn plan(globals: &Globals, path: &Path, create: &args::PoolCreate) -> Result<Answer> {
+    let metadata = metadata(path, globals.meta.as_deref());
     let lost: Vec<&Path> = [path, &metadata].into_iter().filter(|place| place.exists()).collect();
     let mut text =
         format!("would create a pool on {} with its metadata in {}\n", path.display(), metadata.display());
@@ -168,11 +145,9 @@ fn plan(globals: &Globals, path: &Path, create: &PoolCreate) -> Result<Answer> {
     Answer::new(&Plan { dry_run: true, path, metadata: &metadata, bytes, lost: lost.clone() }, text)
 }
 
-fn grow(pool: &Pool, globals: &Globals, grow: &PoolGrow) -> Result<Answer> {
-    let before = Size(pool.status()?.pool_bytes);
-    pool.grow(grow.size.0, grow.preallocate)?;
-    let path = pool_path(globals)?;
-    let view = PoolView::of(pool, path, globals)?;
-    let text = format!("pool {} grown from {before} to {}", path.display(), Size(view.status.pool_bytes));
-    Answer::new(&view, text)
+fn grow(service: &Service, grow: &args::PoolGrow) -> Result<Answer> {
+    let grown = service.call(PoolGrow { bytes: grow.size.0, preallocate: grow.preallocate })?;
+    let (before, now) = (Size(grown.pool_bytes_before), Size(grown.pool.pool_bytes));
+    let text = format!("pool {} grown from {before} to {now}", grown.pool.path.display());
+    Answer::new(&grown, text)
 }

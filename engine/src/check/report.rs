@@ -2,10 +2,10 @@
 
 use std::fmt::Display;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What does not agree.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiscrepancyKind {
     /// A key or value does not follow the format, or the store could not read it.
@@ -45,7 +45,7 @@ pub enum DiscrepancyKind {
 }
 
 /// One thing that does not agree with the rest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discrepancy {
     /// What does not agree.
     pub kind: DiscrepancyKind,
@@ -56,7 +56,7 @@ pub struct Discrepancy {
 }
 
 /// What a check looked at, and what does not agree.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct CheckReport {
     /// Layers in the catalog.
     pub layers: u64,

@@ -200,13 +200,7 @@ impl MapStore {
     /// # Errors
     /// [`Kind::Damaged`] when there is none or it is not readable.
     pub fn state(&self) -> Result<CheckpointState> {
-        let view = self.view();
-        let json = view.get(Family::Catalog, STATE_KEY)?;
-        let json = json.ok_or_else(|| Error::new(Kind::Damaged, "open metadata", "holds no checkpoint"))?;
-        serde_json::from_slice(&json).map_err(|source| {
-            Error::new(Kind::Damaged, "open metadata", "the checkpoint's place is not readable")
-                .source(source)
-        })
+        self.view().state()
     }
 
     /// Writes a checkpoint; durable on return.
@@ -283,6 +277,19 @@ pub struct StoreView<'a> {
 }
 
 impl StoreView<'_> {
+    /// Where its checkpoint stands.
+    ///
+    /// # Errors
+    /// As [`MapStore::state`].
+    pub fn state(&self) -> Result<CheckpointState> {
+        let json = self.get(Family::Catalog, STATE_KEY)?;
+        let json = json.ok_or_else(|| Error::new(Kind::Damaged, "open metadata", "holds no checkpoint"))?;
+        serde_json::from_slice(&json).map_err(|source| {
+            Error::new(Kind::Damaged, "open metadata", "the checkpoint's place is not readable")
+                .source(source)
+        })
+    }
+
     /// The value of a key.
     ///
     /// # Errors

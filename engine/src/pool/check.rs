@@ -1,4 +1,4 @@
-//! The offline check of a pool.
+//! The check of a pool: all of it while nobody has it open, its metadata while it is in use.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -40,6 +40,25 @@ impl Pool {
             read: if verify_data { Some(&mut read) } else { None },
         };
         check(&view, &catalog, area, options)
+    }
+
+    /// Checks the metadata of this open pool as of a checkpoint that it makes: whether its map, its snapshots'
+    /// history, its indexes and its bitmap agree. Work goes on meanwhile. The data is not read: a
+    /// [`scrub`](Self::scrub) does that.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) after the pool was closed, what the metadata store said.
+    /// What does not agree is in the report and is no error.
+    pub fn check_metadata(&self) -> Result<CheckReport> {
+        self.checkpoint()?;
+        let store = self.handle().store()?;
+        let view = store.view();
+        let catalog = recovery::load_catalog(&view, &view.state()?)?;
+        // After the view: a pool only ever grows, so everything that the view may name lies inside.
+        let area = self.with_running(|running| {
+            PhysicalBlock(running.superblock.data_start)..PhysicalBlock(running.superblock.pool_blocks)
+        })?;
+        check(&view, &catalog, area, CheckOptions { discrepancies_max: DISCREPANCIES_MAX, read: None })
     }
 }
 

@@ -1,22 +1,70 @@
-//! The file or block device that an import reads.
+//! The file, block device or NBD server's export that an import reads.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
 use firn_engine::error::{Error, Kind};
+use firn_engine::export::nbd::client::Client;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
+use crate::content::{connect, each_data};
+
+/// What an import reads.
+pub(super) enum Source {
+    File(FileSource),
+    Export(Box<Client>),
+}
+
 /// An open file or block device.
-pub(super) struct Source {
+pub(super) struct FileSource {
     path: PathBuf,
     file: File,
     bytes: u64,
 }
 
 impl Source {
+    /// A file or block device, or an export when it is written as a URI.
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
+        let uri = path.to_str().filter(|text| text.starts_with("nbd") && text.contains("://"));
+        let source = match uri {
+            Some(uri) => Self::Export(Box::new(connect(uri)?)),
+            None => Self::File(FileSource::open(path)?),
+        };
+        match source.bytes() {
+            0 => Err(Error::new(Kind::Invalid, "import", format!("{} is empty", path.display()))),
+            _ => Ok(source),
+        }
+    }
+
+    /// Its size.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::File(file) => file.bytes,
+            Self::Export(client) => client.export().bytes,
+        }
+    }
+
+    /// Fills `into` from `offset`.
+    pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+        match self {
+            Self::File(file) => file.read_at(offset, into),
+            Self::Export(client) => client.read_at(offset, into),
+        }
+    }
+
+    /// Shows `visit` the ranges (start, end) that may hold data, in order.
+    pub(super) fn each_data(&self, visit: impl FnMut(u64, u64) -> Result<(), Error>) -> Result<(), Error> {
+        match self {
+            Self::File(file) => file.each_data(visit),
+            Self::Export(client) => each_data(client, visit),
+        }
+    }
+}
+
+impl FileSource {
+    fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::io("import", path.display(), source);
         // Looked at before it is opened, because opening a pipe waits.
         let kind = path.metadata().map_err(failed)?.file_type();
@@ -26,29 +74,16 @@ impl Source {
         }
         let file = File::open(path).map_err(failed)?;
         let bytes = seek(&file, SeekFrom::End(0)).map_err(|errno| failed(errno.into()))?;
-        if bytes == 0 {
-            return Err(Error::new(Kind::Invalid, "import", format!("{} is empty", path.display())));
-        }
         Ok(Self { path: path.to_owned(), file, bytes })
     }
 
-    /// Its size.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// Fills `into` from `offset`.
-    pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         self.file
             .read_exact_at(into, offset)
             .map_err(|source| Error::io("import", self.path.display(), source))
     }
 
-    /// Shows `visit` the ranges (start, end) that may hold data, in order.
-    pub(super) fn each_data(
-        &self,
-        mut visit: impl FnMut(u64, u64) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn each_data(&self, mut visit: impl FnMut(u64, u64) -> Result<(), Error>) -> Result<(), Error> {
         let mut at = 0;
         while at < self.bytes {
             let (start, end) = match self.data_from(at)? {

@@ -4,13 +4,15 @@ use std::path::Path;
 
 use anyhow::Result;
 use firn_engine::check::{CheckReport, DiscrepancyKind};
+use firn_engine::error::{Error, Kind};
 use firn_engine::pool::Pool;
 use firn_engine::units::BLOCK_BYTES;
-use serde::Serialize;
 
 use crate::args::Globals;
+use crate::client::Client;
+use crate::operation::check::{Checked, PoolCheck};
 use crate::output::Answer;
-use crate::session::{explain_open, options, pool_path};
+use crate::service::{Choice, Service, choose, explain_open, options, used};
 use crate::size::Size;
 use crate::table::Column::Left;
 use crate::table::{properties, table};
@@ -18,22 +20,32 @@ use crate::table::{properties, table};
 /// Discrepancies that are shown to people; JSON has all that the report lists.
 const SHOWN_MAX: usize = 20;
 
-#[derive(Serialize)]
-struct Checked<'a> {
-    path: &'a Path,
-    is_sound: bool,
-    #[serde(flatten)]
-    report: CheckReport,
+/// Checks a pool that nobody has open, or asks the daemon that has it. What does not agree is the answer, and exit
+/// status 5.
+pub(super) fn run(globals: &Globals, data: bool) -> Result<Answer> {
+    match choose(globals)? {
+        Choice::Pool(path) => {
+            let report = Pool::check(path, &options(globals), data);
+            let report = report.map_err(|error| explain_open(error, path))?;
+            answer(&Checked::new(path.to_owned(), report), data)
+        }
+        Choice::Daemon(..) if data => {
+            let detail = "a daemon checks the metadata of a pool, not its data";
+            Err(Error::new(Kind::Invalid, "check pool", detail)
+                .hint("`firn pool scrub` reads the data while the pool is in use")
+                .into())
+        }
+        Choice::Daemon(socket, patience) => check_online(Client::connect(socket, patience)?),
+    }
 }
 
-/// Checks a pool that nobody has open. What does not agree is the answer, and exit status 5.
-pub(super) fn run(globals: &Globals, data: bool) -> Result<Answer> {
-    let path = pool_path(globals)?;
-    let report = Pool::check(path, &options(globals), data).map_err(|error| explain_open(error, path))?;
-    let is_sound = report.is_clean();
-    let text = text(path, &report, data);
-    let answer = Answer::new(&Checked { path, is_sound, report }, text)?;
-    Ok(if is_sound { answer } else { answer.of_damage() })
+fn check_online(client: Client) -> Result<Answer> {
+    used(Service::Daemon(client), |service| answer(&service.long(PoolCheck {}, |_| Ok(()))?, false))
+}
+
+fn answer(checked: &Checked, data: bool) -> Result<Answer> {
+    let answer = Answer::new(checked, text(&checked.path, &checked.report, data))?;
+    Ok(if checked.is_sound { answer } else { answer.of_damage() })
 }
 
 fn text(path: &Path, report: &CheckReport, data: bool) -> String {

@@ -1,0 +1,62 @@
+//! The open pool that operations run on.
+
+use std::path::PathBuf;
+
+use firn_engine::catalog;
+use firn_engine::error::{Error, Kind};
+use firn_engine::group::Group;
+use firn_engine::pool::Pool;
+use firn_engine::snapshot::Snapshot;
+use firn_engine::volume::Volume;
+
+use crate::name::SnapshotName;
+
+/// An open pool, with the places that it is at.
+pub(crate) struct Served {
+    pub(crate) pool: Pool,
+    pub(crate) path: PathBuf,
+    pub(crate) metadata: PathBuf,
+    /// Makes the URI of an export, where the pool is exported.
+    pub(crate) uri: Option<Box<dyn Fn(&str) -> String + Send + Sync>>,
+}
+
+impl Served {
+    /// The volume of this name.
+    pub(crate) fn volume(&self, name: &str) -> Result<Volume, Error> {
+        self.pool.volume(name).map_err(|error| match error.kind() {
+            Kind::NotFound => error.hint("`firn volume list` shows the names"),
+            _ => error,
+        })
+    }
+
+    /// The volumes of these names: all of them, or the error of the first that there is none of.
+    pub(crate) fn volumes(&self, names: &[String]) -> Result<Vec<Volume>, Error> {
+        names.iter().map(|name| self.volume(name)).collect()
+    }
+
+    /// The snapshot of this name.
+    pub(crate) fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {
+        self.volume(&name.of)?.snapshot_named(&name.snapshot).map_err(|error| match error.kind() {
+            Kind::NotFound => error.hint(format!("`firn snapshot list {}` shows the names", name.of)),
+            _ => error,
+        })
+    }
+
+    /// The consistency group of this name.
+    pub(crate) fn group(&self, name: &str) -> Result<Group, Error> {
+        self.pool.group(name).map_err(|error| match error.kind() {
+            Kind::NotFound => error.hint("`firn group list` shows the names"),
+            _ => error,
+        })
+    }
+
+    /// Asks the engine whether it would do an operation now.
+    pub(crate) fn check(&self, operation: catalog::Operation) -> Result<(), Error> {
+        self.pool.handle().try_look(move |core| core.catalog().check(&operation))
+    }
+
+    /// Where an NBD client finds the volume or snapshot `export`.
+    pub(crate) fn nbd_uri(&self, export: &str) -> Option<String> {
+        self.uri.as_ref().map(|uri| uri(export))
+    }
+}
