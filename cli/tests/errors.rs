@@ -1,13 +1,30 @@
 //! What goes wrong most, word for word: what, why, and the next step; and the exit status.
 
+#[macro_use]
 mod shell;
 
 use shell::{Shell, noise};
+
+both_ways! {
+    names_that_are_not_there_or_taken("64M")
+    what_would_lose_data_is_refused("64M")
+    a_full_pool_says_so_and_deletes_go_on("16M")
+}
 
 #[test]
 fn no_pool() {
     let shell = Shell::new();
     let ran = shell.command(&["volume", "list"]).env_remove("FIRN_POOL").output().expect("the program runs");
+    let expected = format!(
+        "firn: reach the daemon: no daemon listens at {}: No such file or directory (os error 2)\n\
+         next: start one with `firn serve --pool PATH`, name its --socket, or name a --pool to do without one\n",
+        shell.socket().display()
+    );
+    assert_eq!(
+        (String::from_utf8_lossy(&ran.stderr).as_ref(), ran.status.code()),
+        (expected.as_str(), Some(6))
+    );
+    let ran = shell.command(&["serve"]).env_remove("FIRN_POOL").output().expect("the program runs");
     assert_eq!(
         String::from_utf8_lossy(&ran.stderr),
         "firn: open pool: no pool was named\nnext: give --pool PATH, or set FIRN_POOL to the path\n"
@@ -26,9 +43,7 @@ fn no_pool() {
     );
 }
 
-#[test]
-fn names_that_are_not_there_or_taken() {
-    let shell = Shell::with_pool("64M");
+fn names_that_are_not_there_or_taken(shell: &Shell) {
     shell.done(&["volume", "create", "pg", "--size", "1G"]);
     shell.fails(
         &["snapshot", "create", "mysql@a"],
@@ -87,9 +102,7 @@ fn arguments_that_can_not_be() {
     );
 }
 
-#[test]
-fn what_would_lose_data_is_refused() {
-    let shell = Shell::with_pool("64M");
+fn what_would_lose_data_is_refused(shell: &Shell) {
     shell.write("file", &noise(1, 1 << 20));
     shell.done(&["import", "file", "pg"]);
     shell.fails(
@@ -129,9 +142,7 @@ fn what_would_lose_data_is_refused() {
     );
 }
 
-#[test]
-fn a_full_pool_says_so_and_deletes_go_on() {
-    let shell = Shell::with_pool("16M");
+fn a_full_pool_says_so_and_deletes_go_on(shell: &Shell) {
     shell.write("file", &noise(1, 32 << 20));
     let ran = shell.run(&["import", "file", "big"]);
     assert_eq!(ran.status, Some(7), "{}", ran.stderr);

@@ -1,13 +1,18 @@
 //! The JSON that other programs rely on: names and types of fields, sizes in bytes.
 
+#[macro_use]
 mod shell;
 
 use serde_json::{Value, json};
 use shell::{Shell, noise};
 
-/// Takes away what differs from run to run, after a look at it.
+/// Takes away what differs from run to run, and where a daemon serves it, after a look at it.
 fn without_times(mut value: Value) -> Value {
     let object = value.as_object_mut().expect("an object");
+    if let Some(uri) = object.remove("nbd_uri") {
+        let uri = uri.as_str().expect("a string");
+        assert!(uri.starts_with("nbd+unix:///pg") && uri.ends_with("nbd.sock"), "{uri}");
+    }
     let created_ms = object.remove("created_ms").expect("created_ms");
     assert!(created_ms.as_u64().is_some_and(|ms| ms > 1_700_000_000_000), "{created_ms}");
     let created = object.remove("created").expect("created");
@@ -16,18 +21,25 @@ fn without_times(mut value: Value) -> Value {
     value
 }
 
-fn filled() -> Shell {
-    let shell = Shell::with_pool("64M");
+both_ways! {
+    a_volume("64M")
+    a_snapshot("64M")
+    a_delta("64M")
+    import_and_export("64M")
+    deletes_and_rollbacks_say_whether_they_were_real("64M")
+    a_pool("64M")
+    an_error("64M")
+}
+
+fn fill(shell: &Shell) {
     shell.write("file", &noise(1, 8192));
     shell.done(&["import", "file", "pg", "--size", "1G"]);
     shell.done(&["volume", "tag", "pg", "env=production"]);
     shell.done(&["snapshot", "create", "pg@one"]);
-    shell
 }
 
-#[test]
-fn a_volume() {
-    let shell = filled();
+fn a_volume(shell: &Shell) {
+    fill(shell);
     let volume = json!({
         "id": 1, "name": "pg", "bytes": 1 << 30, "mapped_bytes": 8192, "group": null, "origin": null,
         "snapshots": 1, "tags": { "env": "production" },
@@ -39,9 +51,8 @@ fn a_volume() {
     assert_eq!(clone["origin"], json!({ "volume": "pg", "snapshot": "one" }));
 }
 
-#[test]
-fn a_snapshot() {
-    let shell = filled();
+fn a_snapshot(shell: &Shell) {
+    fill(shell);
     let snapshot = json!({
         "key": { "layer": 1, "epoch": 1 }, "name": "one", "volume": "pg", "bytes": 1 << 30, "group": null,
         "referenced_bytes": 8192, "exclusive_bytes": 0, "clones": 0, "holds": ["user"], "tags": {},
@@ -51,9 +62,8 @@ fn a_snapshot() {
     assert_eq!(shell.json(&["snapshot", "list", "pg"])["snapshots"][0]["name"], "one");
 }
 
-#[test]
-fn a_delta() {
-    let shell = filled();
+fn a_delta(shell: &Shell) {
+    fill(shell);
     let mut content = noise(1, 8192);
     content[4096..].fill(0);
     shell.write("file", &content);
@@ -69,9 +79,8 @@ fn a_delta() {
     assert_eq!(lines, [json!({ "offset": 4096, "length": 4096, "kind": "hole" }), sums]);
 }
 
-#[test]
-fn import_and_export() {
-    let shell = filled();
+fn import_and_export(shell: &Shell) {
+    fill(shell);
     let imported = shell.json(&["import", "file", "copy"]);
     let expected = json!({
         "volume": "copy", "file": "file", "bytes": 8192, "data_bytes": 8192, "written_bytes": 8192,
@@ -81,9 +90,8 @@ fn import_and_export() {
     assert_eq!(exported, json!({ "source": "pg@one", "file": "out", "bytes": 1 << 30, "data_bytes": 8192 }));
 }
 
-#[test]
-fn deletes_and_rollbacks_say_whether_they_were_real() {
-    let shell = filled();
+fn deletes_and_rollbacks_say_whether_they_were_real(shell: &Shell) {
+    fill(shell);
     let rollback = shell.json(&["snapshot", "rollback", "pg@one", "--dry-run"]);
     assert_eq!(rollback, json!({ "dry_run": true, "volume": "pg", "to": "pg@one", "kept_as": null }));
     let rollback = shell.json(&["snapshot", "rollback", "pg@one"]);
@@ -97,24 +105,22 @@ fn deletes_and_rollbacks_say_whether_they_were_real() {
     assert_eq!(delete, json!({ "dry_run": false, "volumes": gone }));
 }
 
-#[test]
-fn a_pool() {
-    let shell = filled();
+fn a_pool(shell: &Shell) {
+    fill(shell);
     let status = shell.json(&["pool", "status"]);
     for field in
         ["pool_bytes", "used_bytes", "free_bytes", "reserve_bytes", "waiting_bytes", "metadata_disk_bytes"]
     {
         assert!(status[field].is_u64(), "{field}");
     }
-    assert_eq!(status["path"], "pool");
-    assert_eq!(status["metadata"], "pool.meta");
+    assert_eq!(status["path"], shell.pool_name());
+    assert_eq!(status["metadata"], format!("{}.meta", shell.pool_name()));
     assert_eq!(status["read_only"], Value::Null);
     assert_eq!((&status["volumes"], &status["snapshots"]), (&json!(1), &json!(1)));
 }
 
-#[test]
-fn an_error() {
-    let shell = filled();
+fn an_error(shell: &Shell) {
+    fill(shell);
     let ran = shell.run(&["volume", "show", "mysql", "--json"]);
     let error: Value = serde_json::from_str(&ran.stderr).expect("JSON");
     let expected = json!({

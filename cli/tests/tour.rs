@@ -1,18 +1,21 @@
 //! What the README shows, from the first command to the last, and what each answers.
 
+#[macro_use]
 mod shell;
 
 use shell::{Shell, noise};
 
 const MIB: usize = 1 << 20;
 
-#[test]
-fn the_tour() {
-    let shell = Shell::new();
-    assert_eq!(
-        shell.done(&["pool", "create", "--size", "256M"]),
-        "pool pool created: 256M, metadata in pool.meta\n"
-    );
+both_ways! {
+    the_tour("256M")
+    a_group_is_snapshotted_at_one_point("64M")
+    volumes_are_renamed_resized_tagged_and_deleted("64M")
+    snapshots_are_held_released_and_deleted("64M")
+    a_pool_grows("64M")
+}
+
+fn the_tour(shell: &Shell) {
     let before = noise(1, 4 * MIB);
     shell.write("pg.img", &before);
     assert_eq!(shell.done(&["import", "pg.img", "pg"]), "pg.img imported into pg: 4M of 4M written\n");
@@ -55,9 +58,7 @@ fn the_tour() {
     assert_eq!(shell.json(&["volume", "show", "test"])["origin"], serde_json::Value::Null);
 }
 
-#[test]
-fn a_group_is_snapshotted_at_one_point() {
-    let shell = Shell::with_pool("64M");
+fn a_group_is_snapshotted_at_one_point(shell: &Shell) {
     for volume in ["orders", "stock"] {
         shell.done(&["volume", "create", volume, "--size", "1G"]);
     }
@@ -81,9 +82,7 @@ fn a_group_is_snapshotted_at_one_point() {
     assert_eq!(shell.json(&["group", "list"])["groups"], serde_json::json!([]));
 }
 
-#[test]
-fn volumes_are_renamed_resized_tagged_and_deleted() {
-    let shell = Shell::with_pool("64M");
+fn volumes_are_renamed_resized_tagged_and_deleted(shell: &Shell) {
     shell.done(&["volume", "create", "a", "--size", "1.5G", "--tag", "env=test"]);
     assert_eq!(shell.done(&["volume", "rename", "a", "b"]), "volume a is called b now\n");
     assert_eq!(
@@ -107,9 +106,7 @@ fn volumes_are_renamed_resized_tagged_and_deleted() {
     );
 }
 
-#[test]
-fn snapshots_are_held_released_and_deleted() {
-    let shell = Shell::with_pool("64M");
+fn snapshots_are_held_released_and_deleted(shell: &Shell) {
     shell.write("file", &noise(3, 8192));
     shell.done(&["import", "file", "v"]);
     shell.done(&["snapshot", "create", "v@a"]);
@@ -137,10 +134,9 @@ fn snapshots_are_held_released_and_deleted() {
     assert_eq!(shell.done(&["snapshot", "delete", "v@a"]), "snapshot v@a deleted: 8K comes back\n");
 }
 
-#[test]
-fn a_pool_grows() {
-    let shell = Shell::with_pool("64M");
-    assert_eq!(shell.done(&["pool", "grow", "--size", "128M"]), "pool pool grown from 64M to 128M\n");
+fn a_pool_grows(shell: &Shell) {
+    let grown = format!("pool {} grown from 64M to 128M\n", shell.pool_name());
+    assert_eq!(shell.done(&["pool", "grow", "--size", "128M"]), grown);
     let status = shell.json(&["pool", "status"]);
     assert_eq!(status["pool_bytes"], 128 << 20);
     assert_eq!(status["recovery"]["clean"], true);

@@ -1,5 +1,6 @@
 //! Import and export: byte for byte, holes as holes, whole or not at all, and what a killed import leaves.
 
+#[macro_use]
 mod shell;
 
 use std::fs::File;
@@ -7,6 +8,14 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::Stdio;
 
 use shell::{Shell, noise};
+
+both_ways! {
+    what_goes_in_comes_out("128M")
+    an_import_over_a_volume_makes_it_what_the_file_is("128M")
+    a_delta_names_what_differs("64M")
+    a_failed_export_leaves_no_file("64M")
+    a_reader_that_goes_away_is_an_error_of_the_export("64M")
+}
 
 const MIB: usize = 1 << 20;
 
@@ -27,10 +36,8 @@ fn sparse_file(shell: &Shell, name: &str) -> Vec<u8> {
     content
 }
 
-#[test]
-fn what_goes_in_comes_out() {
-    let shell = Shell::with_pool("128M");
-    let content = sparse_file(&shell, "in");
+fn what_goes_in_comes_out(shell: &Shell) {
+    let content = sparse_file(shell, "in");
     let imported = shell.json(&["import", "in", "v"]);
     assert_eq!(imported["bytes"], content.len());
     let mapped = shell.json(&["volume", "show", "v"])["mapped_bytes"].as_u64().expect("a number");
@@ -47,13 +54,11 @@ fn what_goes_in_comes_out() {
     assert_eq!(ran.stderr, "v exported to -: 40M, of which 9M is data\n");
 }
 
-#[test]
-fn an_import_over_a_volume_makes_it_what_the_file_is() {
-    let shell = Shell::with_pool("128M");
+fn an_import_over_a_volume_makes_it_what_the_file_is(shell: &Shell) {
     shell.write("noise", &noise(9, 48 * MIB));
     shell.done(&["import", "noise", "v"]);
     shell.done(&["snapshot", "create", "v@noise"]);
-    let mut content = sparse_file(&shell, "sparse");
+    let mut content = sparse_file(shell, "sparse");
     shell.done(&["import", "sparse", "v", "--overwrite"]);
     let again = shell.json(&["import", "sparse", "v", "--overwrite"]);
     assert_eq!(again["written_bytes"], 0, "what is there already is not written again");
@@ -64,9 +69,7 @@ fn an_import_over_a_volume_makes_it_what_the_file_is() {
     assert!(shell.read("out") == noise(9, 48 * MIB), "the snapshot is what it was");
 }
 
-#[test]
-fn a_delta_names_what_differs() {
-    let shell = Shell::with_pool("64M");
+fn a_delta_names_what_differs(shell: &Shell) {
     let mut content = noise(1, 8 * MIB);
     shell.write("file", &content);
     shell.done(&["import", "file", "v"]);
@@ -90,9 +93,7 @@ fn a_delta_names_what_differs() {
     assert_eq!(found, blocks);
 }
 
-#[test]
-fn a_failed_export_leaves_no_file() {
-    let shell = Shell::with_pool("64M");
+fn a_failed_export_leaves_no_file(shell: &Shell) {
     shell.write("file", &noise(1, MIB));
     shell.done(&["import", "file", "v"]);
     let ran = shell.run(&["export", "v", "nowhere/out"]);
@@ -106,20 +107,15 @@ fn a_failed_export_leaves_no_file() {
     );
 }
 
-#[test]
-fn a_reader_that_goes_away_is_an_error_of_the_export() {
-    let shell = Shell::with_pool("64M");
+fn a_reader_that_goes_away_is_an_error_of_the_export(shell: &Shell) {
     shell.write("file", &noise(1, 4 * MIB));
     shell.done(&["import", "file", "v"]);
     let mut export = shell.command(&["export", "v", "-"]);
     let mut child = export.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(6));
-    assert_eq!(
-        shell.json(&["pool", "status"])["recovery"]["clean"],
-        true,
-        "the pool was closed all the same"
-    );
+    let status = shell.json(&["pool", "status"]);
+    assert_eq!(status["recovery"]["clean"], true, "a pool that the command opened was closed all the same");
 }
 
 /// What is acknowledged survives the death of the process (I8), and the import can be gone on with.

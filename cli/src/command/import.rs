@@ -18,6 +18,7 @@ use crate::args::transfer::Import;
 use crate::content::Content;
 use crate::failure::Failure;
 use crate::name::PointName;
+use crate::operation::pool::PoolCheckpoint;
 use crate::operation::volume::{VolumeCreate, VolumeShow, VolumeTag, VolumeView};
 use crate::output::Answer;
 use crate::progress;
@@ -53,6 +54,8 @@ pub(super) fn run(service: &Service, import: &Import) -> Result<Answer> {
         format!("import {} into {}, which is not whole now", import.file.display(), import.volume)
     })?;
     service.call(tagged(view.name, Tags::new(), vec![TAG.to_owned()]))?;
+    // What the volume maps is known as of a checkpoint, and whoever imported something looks at that next.
+    service.call(PoolCheckpoint {})?;
     filling.bar.finish_and_clear();
     let imported = Imported {
         volume: import.volume.clone(),

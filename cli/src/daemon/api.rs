@@ -24,7 +24,7 @@ use crate::operation::check::PoolCheck;
 use crate::operation::clone::{CloneCreate, CloneDetach};
 use crate::operation::delta::Delta;
 use crate::operation::group::{GroupAdd, GroupCreate, GroupDelete, GroupList, GroupRemove, GroupSnapshot};
-use crate::operation::pool::{PoolGrow, PoolShow};
+use crate::operation::pool::{PoolCheckpoint, PoolGrow, PoolShow};
 use crate::operation::scrub::PoolScrub;
 use crate::operation::snapshot::{
     SnapshotCreate, SnapshotDelete, SnapshotHold, SnapshotList, SnapshotRelease, SnapshotRollback,
@@ -55,6 +55,7 @@ impl Api {
             .page("/openapi.json", "This document", "application/json", get(document))
             .operation::<PoolShow>()
             .operation::<PoolGrow>()
+            .operation::<PoolCheckpoint>()
             .long::<PoolCheck>()
             .long::<PoolScrub>()
             .operation::<VolumeCreate>()

@@ -1,4 +1,4 @@
-//! `/metrics`: what the API did, and how pool and volumes are at this moment.
+//! `/metrics`: what the API did, and how pool, volumes and NBD server are at this moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,9 @@ use prometheus_client::registry::Registry;
 
 use super::Daemon;
 use super::answer::failed;
+use super::nbd_metrics::NbdMetrics;
 use super::pool_metrics::PoolMetrics;
+use crate::operation::Served;
 
 /// What Prometheus reads.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -52,12 +54,15 @@ impl Metrics {
 
 /// All of it, as text.
 pub(super) async fn page(State(daemon): State<Arc<Daemon>>) -> Response {
-    let pool = match daemon.clone().short(PoolMetrics::of).await {
-        Ok(pool) => pool,
+    let looking = daemon.clone();
+    let look = move |served: &Served| Ok((PoolMetrics::of(served)?, NbdMetrics(looking.nbd.statistics())));
+    let (pool, nbd) = match daemon.clone().short(look).await {
+        Ok(looked) => looked,
         Err(failure) => return failed(failure),
     };
     let mut now = Registry::with_prefix("firn");
     now.register_collector(Box::new(pool));
+    now.register_collector(Box::new(nbd));
     let mut text = String::new();
     let written = encode_registry(&mut text, &daemon.metrics.registry)
         .and_then(|()| encode_registry(&mut text, &now))

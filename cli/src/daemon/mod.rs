@@ -10,8 +10,10 @@ mod answer;
 mod api;
 mod connections;
 mod endpoint;
+mod exports;
 mod log;
 mod metrics;
+mod nbd_metrics;
 mod pool_metrics;
 mod settings;
 mod teller;
@@ -26,6 +28,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use firn_engine::core::CoreOptions;
 use firn_engine::error::Error;
+use firn_engine::export::nbd;
 use firn_engine::pool::{Pool, PoolOptions};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
@@ -59,6 +62,7 @@ const STOP: Duration = Duration::from_secs(10);
 /// What every request is answered from.
 struct Daemon {
     served: Served,
+    nbd: nbd::Server,
     metrics: Metrics,
     short: Arc<Semaphore>,
     long: Arc<Semaphore>,
@@ -100,6 +104,7 @@ fn serve(settings: &Settings) -> Result<()> {
         .context("start the API's threads")?;
     let attended = runtime.block_on(daemon.clone().attend(settings, listener, metrics_listener));
     runtime.shutdown_timeout(STOP);
+    daemon.nbd.stop();
     let closed = daemon.served.pool.close();
     attended?;
     closed?;
@@ -126,9 +131,11 @@ impl Daemon {
         for note in recovery.notes {
             tracing::warn!("recovery: {note}");
         }
+        let nbd = exports::start(&pool, settings)?;
         let metadata = metadata(path, settings.meta.as_deref());
         Ok(Self {
-            served: Served { pool, path: path.clone(), metadata, uri: None },
+            served: Served { pool, path: path.clone(), metadata, uri: exports::local_uri(&nbd) },
+            nbd,
             metrics: Metrics::default(),
             short: Arc::new(Semaphore::new(SHORT)),
             long: Arc::new(Semaphore::new(LONG)),

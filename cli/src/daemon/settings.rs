@@ -82,7 +82,21 @@ impl Settings {
             log_format: options.log_format.unwrap_or_default(),
         };
         settings.refuse_contradictions()?;
-        Ok(settings)
+        settings.absolute()
+    }
+
+    /// The same with paths that mean the same to whoever is told of them, wherever that one is.
+    fn absolute(self) -> Result<Self, Error> {
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).map_err(|source| Error::io("find", path.display(), source))
+        };
+        Ok(Self {
+            pool: absolute(self.pool)?,
+            meta: self.meta.map(absolute).transpose()?,
+            socket: absolute(self.socket)?,
+            nbd_socket: absolute(self.nbd_socket)?,
+            ..self
+        })
     }
 
     fn refuse_contradictions(&self) -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! The pool itself: status, grow.
+//! The pool itself: status, grow, checkpoint.
 
 use std::path::PathBuf;
 
@@ -140,6 +140,24 @@ impl Operation for PoolShow {
     const ROUTE: Route = Route::get("/v1/pool/status", "Show how the pool is doing");
 
     fn run(self, served: &Served) -> Result<PoolView, Error> {
+        PoolView::of(served)
+    }
+}
+
+/// A checkpoint.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PoolCheckpoint {}
+
+impl Operation for PoolCheckpoint {
+    type View = PoolView;
+    const ROUTE: Route = Route::post(
+        "/v1/pool/checkpoint",
+        "Make a checkpoint now, not within the next minute: what volumes and snapshots map is then up to date",
+    );
+
+    fn run(self, served: &Served) -> Result<PoolView, Error> {
+        served.pool.checkpoint()?;
         PoolView::of(served)
     }
 }
