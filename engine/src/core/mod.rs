@@ -57,6 +57,9 @@ pub struct CoreOptions {
     pub cache_bytes: usize,
     /// Bytes of changes kept in memory before a checkpoint takes them.
     pub overlay_bytes: usize,
+    /// The part of the journal that may be used before a checkpoint takes it, in percent. At 100 only a full journal
+    /// asks for one, and writers wait for it.
+    pub checkpoint_journal_percent: u64,
     /// Longest time between checkpoints while something changed, in ms.
     pub checkpoint_interval_ms: u64,
     /// Shortest time between checkpoints that are made only to give back the room of what was deleted, in ms.
@@ -74,6 +77,7 @@ impl Default for CoreOptions {
         Self {
             cache_bytes: 128 << 20,
             overlay_bytes: 96 << 20,
+            checkpoint_journal_percent: 50,
             checkpoint_interval_ms: 60_000,
             reclaim_interval_ms: 250,
             sync_interval_ms: 1_000,
