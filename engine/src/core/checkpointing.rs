@@ -142,8 +142,8 @@ impl Core {
 
     fn checkpoint_is_due(&self) -> bool {
         let (used, ring) = (self.journal.used_blocks(), self.journal.ring_blocks());
-        let journal_is_full =
-            used * 100 >= ring * self.options.checkpoint_journal_percent || used + RECOVERY_BLOCKS + 2 >= ring;
+        let journal_is_full = used * 100 >= ring * self.options.checkpoint_journal_percent
+            || used + RECOVERY_BLOCKS + 2 >= ring;
         let waiting = self.active.superseded_blocks * 20 >= self.space.blocks();
         let changed = !self.active.is_empty() || self.journal.next_lsn() > self.durable;
         let age_ms = self.now_ms.saturating_sub(self.checkpoints.last_ms);

@@ -10,6 +10,8 @@ pub(super) enum Pending {
     Read(Segment),
     /// Staged runs.
     Staged { first_run: u64, runs: u64 },
+    /// Part of a write that does not go through the tail.
+    Direct { job: usize },
     /// Journal blocks.
     Journal { first: u64, count: u64 },
     /// A sync.
@@ -37,6 +39,7 @@ impl Core {
                     Err(error) => self.fail("a write of data", error),
                 }
             }
+            Pending::Direct { job } => self.finish_direct(job, completion.result),
             Pending::Journal { first, count } => match completion.result {
                 Ok(()) => self.journal.completed(first, count, &self.tail),
                 Err(error) => self.fail("a write of the journal", error),

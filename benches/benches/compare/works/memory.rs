@@ -21,7 +21,8 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
     let pool = place.pool(settings.file_bytes * 4)?;
     let volume = filled_volume(&pool, "volume", settings.file_bytes)?;
     let most = PoolOptions::default().memory_bytes_max(settings.file_bytes * 4);
-    let mut load = Load::small(volume.id(), settings.file_bytes, Pattern::RandomWrite, 32, Stop::After(PIECE));
+    let mut load =
+        Load::small(volume.id(), settings.file_bytes, Pattern::RandomWrite, 32, Stop::After(PIECE));
     let mut curve = Vec::new();
     println!("    seconds   process   shared memory   caches and changes   metadata store");
     for piece in 1..=settings.memory_seconds.div_ceil(PIECE.as_secs()) {

@@ -36,7 +36,8 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
     println!("  filling the journal");
     let data = Stop::Operations(DATA_BYTES / BLOCK_BYTES);
     Load::small(volume.id(), VOLUME_BYTES, Pattern::RandomWrite, 32, data).run(&pool)?;
-    let mut holes = Load::small(volume.id(), VOLUME_BYTES, Pattern::RandomHole, 32, Stop::Operations(PORTION));
+    let mut holes =
+        Load::small(volume.id(), VOLUME_BYTES, Pattern::RandomHole, 32, Stop::Operations(PORTION));
     let share = loop {
         holes.seed += 1;
         holes.run(&pool)?;

@@ -74,7 +74,13 @@ fn deleted(pool: &Pool, volume: &Volume) -> Result<Vec<Row>> {
     let mut work = Vec::new();
     for (index, &blocks) in FREED.iter().enumerate() {
         // Only the snapshot in the middle sees what is written here: it is overwritten before the next.
-        let load = Load::small(volume.id(), blocks * BLOCK_BYTES, Pattern::SequentialWrite, 16, Stop::Operations(blocks));
+        let load = Load::small(
+            volume.id(),
+            blocks * BLOCK_BYTES,
+            Pattern::SequentialWrite,
+            16,
+            Stop::Operations(blocks),
+        );
         load.run(pool)?;
         let victim = volume.snapshot(&format!("victim-{index}"), Tags::new())?;
         load.run(pool)?;
@@ -90,7 +96,9 @@ fn deleted(pool: &Pool, volume: &Volume) -> Result<Vec<Row>> {
         if freed < blocks {
             bail!("deleting a snapshot that alone sees {blocks} blocks gave {freed} back");
         }
-        work.push(float(after.statistics.checkpoint_bytes - before.statistics.checkpoint_bytes) / float(freed));
+        work.push(
+            float(after.statistics.checkpoint_bytes - before.statistics.checkpoint_bytes) / float(freed),
+        );
     }
     let call = calls.iter().copied().fold(0.0, f64::max);
     Ok(vec![
