@@ -24,21 +24,28 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
     let mut load =
         Load::small(volume.id(), settings.file_bytes, Pattern::RandomWrite, 32, Stop::After(PIECE));
     let mut curve = Vec::new();
-    println!("    seconds   process   shared memory   caches and changes   metadata store");
+    println!(
+        "    seconds   process   shared memory   caches and changes   metadata store   writes/s   mean device write"
+    );
     for piece in 1..=settings.memory_seconds.div_ceil(PIECE.as_secs()) {
         load.seed += 1;
         let snapshot = volume.snapshot(&format!("piece-{piece}"), Tags::new())?;
-        load.run(&pool)?;
+        let before = pool.status()?.statistics;
+        let reached = load.run(&pool)?;
         snapshot.delete()?;
         let (status, anonymous) = (pool.status()?, process::anonymous_bytes()?);
         let shared = status.memory_bytes - status.statistics.cache_bytes - status.statistics.overlay_bytes;
         println!(
-            "    {:>7} {:>9} {:>15} {:>20} {:>16}",
+            "    {:>7} {:>9} {:>15} {:>20} {:>16} {:>10} {:>15.1} KiB",
             piece * PIECE.as_secs(),
             figure::mebibytes(float(anonymous)),
             figure::mebibytes(float(shared)),
             figure::mebibytes(float(status.memory_bytes - shared)),
             figure::mebibytes(float(status.metadata_memory_bytes)),
+            figure::rate(reached.rate()),
+            float(status.statistics.data_bytes_written - before.data_bytes_written)
+                / float((status.statistics.data_writes - before.data_writes).max(1))
+                / 1024.0,
         );
         curve.push(float(anonymous + shared));
     }
