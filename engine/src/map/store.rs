@@ -185,7 +185,7 @@ impl MapStore {
         family_options.set_compression_type(DBCompressionType::Lz4);
         if family == Family::Head {
             // Head pages are rewritten whole: fewer compactions of level 0 save nearly half of what they write.
-            family_options.set_level_zero_file_num_compaction_trigger(10);
+            family_options.set_level_zero_file_num_compaction_trigger(4);
         }
         family_options.set_write_buffer_size(options.write_buffer_bytes);
         family_options.set_max_write_buffer_number(3);
