@@ -15,7 +15,7 @@ use crate::place::{Place, filled_volume};
 use crate::settings::Settings;
 use crate::table::Row;
 
-/// The minute after a snapshot, in pieces that alternate with the other volume's.
+/// The minute after a snapshot (the first, the thousandth), in pieces that alternate with the other volume's.
 const PIECES: u64 = 12;
 const PIECE: Duration = Duration::from_secs(5);
 const SNAPSHOTS: u64 = 1_000;
@@ -37,8 +37,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
         few.run(&pool)?;
         kept.snapshot(&format!("number-{number}"), Tags::new())?;
     }
-    let piece = Duration::from_secs(settings.seconds);
-    let many = alternate(&pool, [&plain, &kept], settings, settings.rounds as u64, piece)?;
+    let many = alternate(&pool, [&plain, &kept], settings, PIECES, PIECE)?;
     Ok(vec![
         minute.row("4 KiB random write, the minute after a snapshot", 0.95, figure::rate),
         many.row("4 KiB random write, 1,000 snapshots", 0.95, figure::rate),

@@ -13,6 +13,8 @@ use crate::place::Place;
 use crate::settings::Settings;
 use crate::table::Row;
 
+/// A sparse file.
+const POOL_BYTES: u64 = 256 << 30;
 const VOLUME_BYTES: u64 = 64 << 30;
 /// What is written as data; the rest of the journal is filled with writes of zeros, which take no room.
 const DATA_BYTES: u64 = 8 << 30;
@@ -22,8 +24,8 @@ const PORTION: u64 = 100_000;
 pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
     let place = Place::create(settings)?;
     let path = place.path("pool");
-    let create = CreateOptions { bytes: Some(16 << 30), ..CreateOptions::default() };
-    // No checkpoint empties it before it is full.
+    let create = CreateOptions { bytes: Some(POOL_BYTES), ..CreateOptions::default() };
+    // No checkpoint empties it before it is full, nor does one to give room back: the pool is far larger than the data.
     let core = CoreOptions {
         checkpoint_journal_percent: 100,
         checkpoint_interval_ms: u64::MAX,
