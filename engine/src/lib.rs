@@ -11,6 +11,7 @@ pub mod core;
 pub mod delta;
 pub mod device;
 pub mod error;
+pub mod export;
 pub mod format;
 pub mod group;
 pub mod journal;

@@ -1,7 +1,8 @@
 //! The operating system: the only home of `unsafe`, io_uring, O_DIRECT, aligned memory, the clock and randomness.
 //!
 //! Memory that devices read into and write from is in `memory`, `buffer_pool` and `shared`; the pool's file, its lock
-//! and the two devices over it in `file`, `lock`, `uring` and `plain`; what wakes a device's thread in `waker`.
+//! and the two devices over it in `file`, `lock`, `uring` and `plain`; what wakes a device's thread in `waker`;
+//! connections to other programs in `socket` and `poller`.
 
 mod buffer_pool;
 mod choice;
@@ -12,9 +13,11 @@ mod host;
 mod lock;
 mod memory;
 mod plain;
+mod poller;
 mod requests;
 mod ring;
 mod shared;
+mod socket;
 mod uring;
 mod waker;
 
@@ -24,6 +27,8 @@ pub use file::{CreateOptions, DeviceFile, OpenMode};
 pub use host::{Clock, SystemClock, boot_id, free_bytes, random_bytes};
 pub use memory::{Memory, MemorySlice};
 pub use plain::PlainDevice;
+pub use poller::{Interest, Poller, Readiness};
 pub use shared::SharedFile;
+pub use socket::{SEND_PARTS_MAX, Socket};
 pub use uring::UringDevice;
 pub use waker::{WakeState, Waker};

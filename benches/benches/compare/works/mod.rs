@@ -4,6 +4,7 @@ mod after_snapshot;
 mod delta;
 mod memory;
 mod metadata;
+mod nbd;
 mod random_read;
 mod random_write;
 mod reopen;
@@ -20,7 +21,7 @@ use crate::table::Row;
 pub(crate) type Run = fn(&Settings) -> Result<Vec<Row>>;
 
 /// Every work, in the order of the table.
-pub(crate) const WORKS: [(&str, Run); 10] = [
+pub(crate) const WORKS: [(&str, Run); 11] = [
     ("random-write", random_write::run),
     ("after-snapshot", after_snapshot::run),
     ("random-read", random_read::run),
@@ -31,4 +32,5 @@ pub(crate) const WORKS: [(&str, Run); 10] = [
     ("reopen", reopen::run),
     ("metadata", metadata::run),
     ("memory", memory::run),
+    ("nbd", nbd::run),
 ];

@@ -1,0 +1,3 @@
+//! Volumes and snapshots as block devices for other programs.
+
+pub mod nbd;
