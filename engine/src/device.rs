@@ -9,6 +9,8 @@
 //! 4. The memory of a request is not touched by the caller until its completion was reaped.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sys::{MemorySlice, Waker};
@@ -62,6 +64,13 @@ pub trait Device: Send {
 
     /// Wakes a thread that is in [`wait`](Device::wait), from any thread.
     fn waker(&self) -> Waker;
+
+    /// From now on [`wait`](Device::wait) also returns when something becomes readable on the descriptor: looked at
+    /// before the wait, it is not told again. A device that does not sleep has nothing to do.
+    fn watch(&mut self, _descriptor: &Arc<OwnedFd>) {}
+
+    /// Ends a [`watch`](Device::watch).
+    fn unwatch(&mut self, _descriptor: &Arc<OwnedFd>) {}
 
     /// Makes a sync right here, when nothing else is in flight, where that is faster than a queued one.
     /// `None` when the device has no such way.

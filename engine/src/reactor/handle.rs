@@ -179,6 +179,11 @@ impl Handle {
         self.call(Request::Flush).map(drop)
     }
 
+    /// Wakes the reactor's thread, so that its local clients have a turn.
+    pub fn waker(&self) -> Waker {
+        self.0.waker.clone()
+    }
+
     /// Memory of exactly `bytes` bytes for a write, with arbitrary content.
     pub fn buffer(&self, bytes: usize) -> MemorySlice {
         MemorySlice::new(self.0.buffers.get(bytes), 0, bytes)

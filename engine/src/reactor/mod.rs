@@ -163,6 +163,7 @@ impl Reactor {
         self.core.turn(now_ms, self.clock.now_ms());
         progress |= self.submit_to_device();
         progress |= self.deliver();
+        progress |= self.end_cycle_of_clients();
         for item in self.core.take_work() {
             progress = true;
             if let Some(refused) = self.workers.give(item) {
@@ -232,11 +233,21 @@ impl Reactor {
         let mut progress = false;
         let Self { clients, core, device, .. } = self;
         clients.retain(|&client, local| {
-            let mut port = Port::new(core, client, &**device);
+            let mut port = Port::new(core, client, &mut **device);
             let alive = local.turn(&mut port);
-            progress |= port.has_submitted() || !alive;
+            progress |= port.is_busy() || !alive;
             alive
         });
+        progress
+    }
+
+    fn end_cycle_of_clients(&mut self) -> bool {
+        let mut progress = false;
+        for (&client, local) in &mut self.clients {
+            let mut port = Port::new(&mut self.core, client, &mut *self.device);
+            local.answered(&mut port);
+            progress |= port.is_busy();
+        }
         progress
     }
 
@@ -293,7 +304,7 @@ impl Reactor {
         if owner.client != THREADS {
             // A client that has left does not hear of what it had under way.
             if let Some(client) = self.clients.get_mut(&owner.client) {
-                let mut port = Port::new(&mut self.core, owner.client, &*self.device);
+                let mut port = Port::new(&mut self.core, owner.client, &mut *self.device);
                 client.completed(owner.tag, result, &mut port);
             }
             return;

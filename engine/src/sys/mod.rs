@@ -1,7 +1,8 @@
 //! The operating system: the only home of `unsafe`, io_uring, O_DIRECT, aligned memory, the clock and randomness.
 //!
 //! Memory that devices read into and write from is in `memory`, `buffer_pool` and `shared`; the pool's file, its lock
-//! and the two devices over it in `file`, `lock`, `uring` and `plain`; what wakes a device's thread in `waker`.
+//! and the two devices over it in `file`, `lock`, `uring` and `plain`; what wakes a device's thread in `waker`;
+//! connections to other programs in `socket` and `poller`.
 
 mod buffer_pool;
 mod choice;
@@ -13,9 +14,11 @@ mod lock;
 mod memory;
 mod peer;
 mod plain;
+mod poller;
 mod requests;
 mod ring;
 mod shared;
+mod socket;
 mod uring;
 mod waker;
 
@@ -26,6 +29,8 @@ pub use host::{Clock, SystemClock, boot_id, random_bytes};
 pub use memory::{Memory, MemorySlice};
 pub use peer::watch_peer;
 pub use plain::PlainDevice;
+pub use poller::{Interest, Poller, Readiness};
 pub use shared::SharedFile;
+pub use socket::{SEND_PARTS_MAX, Socket};
 pub use uring::UringDevice;
 pub use waker::{WakeState, Waker};

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub struct PlainDevice {
     bytes: u64,
     file: Arc<DeviceFile>,
     wake: Arc<WakeState>,
+    watched: Vec<Arc<OwnedFd>>,
 }
 
 struct Shared {
@@ -53,6 +55,7 @@ impl PlainDevice {
             in_flight: 0,
             bytes: file.bytes().map_err(failed)?,
             wake: WakeState::new().map_err(failed)?,
+            watched: Vec::new(),
             file: Arc::clone(&file),
         };
         for number in 0..WORKERS {
@@ -131,13 +134,21 @@ impl Device for PlainDevice {
         let before = completions.len();
         self.collect(completions);
         if completions.len() == before {
-            self.wake.sleep(timeout);
+            self.wake.sleep(timeout, &self.watched);
             self.collect(completions);
         }
     }
 
     fn waker(&self) -> Waker {
         self.wake.waker()
+    }
+
+    fn watch(&mut self, descriptor: &Arc<OwnedFd>) {
+        self.watched.push(Arc::clone(descriptor));
+    }
+
+    fn unwatch(&mut self, descriptor: &Arc<OwnedFd>) {
+        self.watched.retain(|watched| !Arc::ptr_eq(watched, descriptor));
     }
 
     fn sync_now(&mut self) -> Option<io::Result<()>> {

@@ -5,12 +5,13 @@
 //! 2. The device may be handed to another thread while no request is in flight: the ring is then made anew there.
 //! 3. Once a call of the ring itself fails, every request in flight and every later one is answered with an error.
 //! 4. A poll stays armed on the waker's eventfd. Its counter is never read back: each write to it fires the poll.
+//!    Other descriptors that are watched have polls of their own; each keeps its number for ever.
 
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,18 @@ const DEPTH: u32 = 256;
 const SUBMIT_BATCH: usize = 8;
 /// What the kernel knows the poll on the waker by; no slot has this number.
 const WAKE: u64 = u64::MAX;
+/// What the kernel knows the end of a poll by: nobody listens for it.
+const FORGOTTEN: u64 = u64::MAX - 1;
+/// Polls on watched descriptors have numbers above this one; no slot has.
+const WATCHES: u64 = 1 << 63;
 const POLL_IN: u32 = 1;
+
+/// A descriptor that ends a wait when it becomes readable.
+struct Watch {
+    descriptor: Arc<OwnedFd>,
+    number: u64,
+    is_armed: bool,
+}
 
 /// A file or block device, driven by an io_uring of its own.
 pub struct UringDevice {
@@ -40,6 +52,11 @@ pub struct UringDevice {
     /// Requests that the ring has.
     submitted: usize,
     wake_is_armed: bool,
+    watches: Vec<Watch>,
+    /// Watches that there were, ever.
+    watches_made: u64,
+    /// Numbers of polls that are to end.
+    unwatched: Vec<u64>,
     /// Answers that did not come from the ring.
     refused: Vec<DeviceCompletion>,
     /// The error number that the ring failed with.
@@ -70,6 +87,9 @@ impl UringDevice {
             queue: VecDeque::new(),
             submitted: 0,
             wake_is_armed: false,
+            watches: Vec::new(),
+            watches_made: 0,
+            unwatched: Vec::new(),
             refused: Vec::new(),
             failure: None,
             reaped: Vec::new(),
@@ -107,6 +127,7 @@ impl UringDevice {
             assert!(self.submitted == 0, "a device was moved to another thread with requests in flight");
             self.ring = Ring::new(DEPTH)?;
             self.wake_is_armed = false;
+            self.watches.iter_mut().for_each(|watch| watch.is_armed = false);
         }
         self.ring.bind()
     }
@@ -118,6 +139,7 @@ impl UringDevice {
             // SAFETY: the entry points to no memory. The eventfd is ours for as long as the ring is.
             self.wake_is_armed = unsafe { self.ring.push(&poll) };
         }
+        self.push_watches();
         let file = types::Fd(self.file.descriptor().as_raw_fd());
         while let Some(slot) = self.queue.front().copied() {
             if let Some(request) = self.requests.get_mut(slot) {
@@ -133,6 +155,23 @@ impl UringDevice {
         }
     }
 
+    fn push_watches(&mut self) {
+        for watch in self.watches.iter_mut().filter(|watch| !watch.is_armed) {
+            let descriptor = types::Fd(watch.descriptor.as_raw_fd());
+            let poll = opcode::PollAdd::new(descriptor, POLL_IN).multi(true).build().user_data(watch.number);
+            // SAFETY: the entry points to no memory. The kernel holds the file for as long as the poll lives.
+            watch.is_armed = unsafe { self.ring.push(&poll) };
+        }
+        while let Some(&number) = self.unwatched.last() {
+            let remove = opcode::PollRemove::new(number).build().user_data(FORGOTTEN);
+            // SAFETY: the entry points to no memory.
+            if !unsafe { self.ring.push(&remove) } {
+                return;
+            }
+            self.unwatched.pop();
+        }
+    }
+
     /// Takes the completions that are there and answers the requests that are over with them.
     fn collect(&mut self, completions: &mut Vec<DeviceCompletion>) {
         completions.append(&mut self.refused);
@@ -141,6 +180,9 @@ impl UringDevice {
         for completed in reaped.drain(..) {
             if completed.user_data == WAKE {
                 self.wake_is_armed &= completed.more;
+            } else if completed.user_data > WATCHES {
+                let watch = self.watches.iter_mut().find(|watch| watch.number == completed.user_data);
+                watch.into_iter().for_each(|watch| watch.is_armed &= completed.more);
             } else if let Some(completion) = self.settle(completed) {
                 completions.push(completion);
             }
@@ -215,7 +257,8 @@ impl Device for UringDevice {
         self.collect(completions);
         // A ring that has failed has nothing to wait for but the waker.
         if self.failure.is_some() && completions.len() == before {
-            return self.wake.sleep(timeout);
+            let watched: Vec<_> = self.watches.iter().map(|watch| Arc::clone(&watch.descriptor)).collect();
+            return self.wake.sleep(timeout, &watched);
         }
         if completions.len() > before || !self.wake.fall_asleep() {
             return self.poll(completions);
@@ -227,6 +270,17 @@ impl Device for UringDevice {
 
     fn waker(&self) -> Waker {
         self.wake.waker()
+    }
+
+    fn watch(&mut self, descriptor: &Arc<OwnedFd>) {
+        self.watches_made += 1;
+        let number = WATCHES + self.watches_made;
+        self.watches.push(Watch { descriptor: Arc::clone(descriptor), number, is_armed: false });
+    }
+
+    fn unwatch(&mut self, descriptor: &Arc<OwnedFd>) {
+        let gone = self.watches.extract_if(.., |watch| Arc::ptr_eq(&watch.descriptor, descriptor));
+        self.unwatched.extend(gone.filter(|watch| watch.is_armed).map(|watch| watch.number));
     }
 
     fn sync_now(&mut self) -> Option<io::Result<()>> {

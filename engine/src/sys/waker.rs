@@ -59,15 +59,19 @@ impl WakeState {
         Waker(Arc::clone(self))
     }
 
-    /// Sleeps until woken or until `timeout` is over, maybe shorter. For the one thread that owns the state.
-    pub fn sleep(&self, timeout: Option<Duration>) {
+    /// Sleeps until woken, until one of `others` is readable or until `timeout` is over, maybe shorter. For the one
+    /// thread that owns the state.
+    pub fn sleep(&self, timeout: Option<Duration>, others: &[Arc<OwnedFd>]) {
         if !self.fall_asleep() {
             return;
         }
         let limit = Timespec::try_from(timeout.unwrap_or(SLEEP_MAX).min(SLEEP_MAX)).ok();
-        let mut watched = [PollFd::new(&self.event, PollFlags::IN)];
+        let all = std::iter::once(&self.event).chain(others.iter().map(|other| &**other));
+        let mut watched: Vec<PollFd<'_>> = all.map(|one| PollFd::new(one, PollFlags::IN)).collect();
         // An interrupted or failed poll is a sleep that ended early.
-        if matches!(poll(&mut watched, limit.as_ref()), Ok(1..)) {
+        if matches!(poll(&mut watched, limit.as_ref()), Ok(1..))
+            && watched[0].revents().contains(PollFlags::IN)
+        {
             let _ = rustix::io::read(&self.event, &mut [0; 8]);
         }
         self.awake();
@@ -119,7 +123,7 @@ mod tests {
         let waker = state.waker();
         let sleeper = thread::spawn(move || {
             let start = Instant::now();
-            state.sleep(Some(LONG));
+            state.sleep(Some(LONG), &[]);
             start.elapsed()
         });
         thread::sleep(Duration::from_millis(50));
@@ -133,10 +137,10 @@ mod tests {
         state.waker().wake();
         state.waker().wake();
         let start = Instant::now();
-        state.sleep(Some(LONG));
+        state.sleep(Some(LONG), &[]);
         assert!(start.elapsed() < LONG / 2);
         let start = Instant::now();
-        state.sleep(Some(Duration::from_millis(30)));
+        state.sleep(Some(Duration::from_millis(30)), &[]);
         assert!(start.elapsed() >= Duration::from_millis(25));
     }
 
@@ -157,7 +161,7 @@ mod tests {
                         numbers[me].store(round, Ordering::Relaxed);
                         other.wake();
                         while numbers[1 - me].load(Ordering::Relaxed) < round {
-                            states[me].sleep(Some(LONG));
+                            states[me].sleep(Some(LONG), &[]);
                         }
                     }
                 });

@@ -1,0 +1,246 @@
+//! What a connection has received: requests out of a stream of bytes, with what is written left where it arrived.
+//!
+//! 1. A request that is not there in whole does nothing.
+//! 2. What a small write carries stays in the buffer it was received into, and the engine copies it from there. A
+//!    buffer is filled again only when nobody holds a part of it.
+//! 3. What a large write carries is received into memory of its own, for which the caller is asked first; while large
+//!    writes follow each other, the headers between them are received by themselves.
+
+use std::io;
+
+use super::handshake::PAYLOAD_BYTES_MAX;
+use super::protocol::Malformed;
+use super::protocol::transmission::{REQUEST_BYTES, Request, command};
+use crate::sys::{BufferPool, MemorySlice, Socket};
+
+/// Size of a buffer.
+const BUFFER_BYTES: usize = 128 << 10;
+/// Most bytes that a small write carries.
+const SMALL_BYTES_MAX: u32 = 64 << 10;
+
+/// What the bytes so far hold.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// No whole request.
+    More,
+    /// A request, and what it writes.
+    Request(Request, Option<MemorySlice>),
+    /// The next request needs memory that was not granted.
+    NoMemory,
+}
+
+/// How a receive went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) bytes: usize,
+    /// The socket had no more.
+    pub(super) drained: bool,
+}
+
+struct Large {
+    request: Request,
+    data: MemorySlice,
+    filled: usize,
+}
+
+/// A connection's received bytes.
+pub(super) struct Receiver {
+    buffer: MemorySlice,
+    start: usize,
+    end: usize,
+    large: Option<Large>,
+    /// The last write was a large one: the next receive asks for a header only.
+    header_only: bool,
+}
+
+impl Receiver {
+    /// A receiver that begins with what came with the handshake: at most a buffer full.
+    pub(super) fn new(pool: &BufferPool, begun: &[u8]) -> Self {
+        let buffer = MemorySlice::new(pool.get(BUFFER_BYTES), 0, BUFFER_BYTES);
+        buffer.copy_in(0, begun);
+        Self { buffer, start: 0, end: begun.len(), large: None, header_only: false }
+    }
+
+    /// Whether a large write has begun and is not whole.
+    pub(super) fn is_within_large(&self) -> bool {
+        self.large.is_some()
+    }
+
+    /// Receives once.
+    pub(super) fn receive(&mut self, socket: &Socket, pool: &BufferPool) -> io::Result<Received> {
+        self.make_room(pool);
+        let room = self.buffer.len() - self.end;
+        let header = REQUEST_BYTES - (self.end - self.start).min(REQUEST_BYTES);
+        if let Some(large) = &mut self.large {
+            let rest = large.data.slice(large.filled, large.data.len() - large.filled);
+            let after = self.buffer.slice(self.end, REQUEST_BYTES);
+            let bytes = socket.receive(&[&rest, &after])?;
+            let own = bytes.min(rest.len());
+            large.filled += own;
+            self.end += bytes - own;
+            return Ok(Received { bytes, drained: bytes < rest.len() + REQUEST_BYTES });
+        }
+        let asked = if self.header_only && header > 0 { header } else { room };
+        let bytes = socket.receive(&[&self.buffer.slice(self.end, asked)])?;
+        self.end += bytes;
+        Ok(Received { bytes, drained: bytes < asked })
+    }
+
+    /// Sees to it that the largest small request fits behind what is there.
+    fn make_room(&mut self, pool: &BufferPool) {
+        let needed = REQUEST_BYTES + usize::try_from(SMALL_BYTES_MAX).expect("it fits memory");
+        let have = self.end - self.start;
+        let is_ours = std::sync::Arc::strong_count(self.buffer.memory()) == 1;
+        if have == 0 && is_ours {
+            (self.start, self.end) = (0, 0);
+        } else if self.start + needed > self.buffer.len() {
+            let fresh = MemorySlice::new(pool.get(BUFFER_BYTES), 0, BUFFER_BYTES);
+            fresh.copy_in(0, self.buffer.bytes(self.start, have));
+            (self.buffer, self.start, self.end) = (fresh, 0, have);
+        }
+    }
+
+    /// Takes the next request. `grant` is asked whether a request may have memory of its own.
+    ///
+    /// # Errors
+    /// When the client has left the protocol: what follows can't be understood.
+    pub(super) fn next(
+        &mut self,
+        pool: &BufferPool,
+        grant: &mut dyn FnMut(&Request) -> bool,
+    ) -> Result<Next, Malformed> {
+        if let Some(large) = self.large.take_if(|large| large.filled == large.data.len()) {
+            self.header_only = true;
+            return Ok(Next::Request(large.request, Some(large.data)));
+        }
+        let have = self.end - self.start;
+        if self.large.is_some() || have < REQUEST_BYTES {
+            return Ok(Next::More);
+        }
+        let header = self.buffer.bytes(self.start, REQUEST_BYTES).first_chunk().expect("as long as asked");
+        let request = Request::decode(header)?;
+        if request.command == command::WRITE {
+            return self.next_write(pool, request, have - REQUEST_BYTES, grant);
+        }
+        if !grant(&request) {
+            return Ok(Next::NoMemory);
+        }
+        self.start += REQUEST_BYTES;
+        self.header_only = false;
+        Ok(Next::Request(request, None))
+    }
+
+    fn next_write(
+        &mut self,
+        pool: &BufferPool,
+        request: Request,
+        have: usize,
+        grant: &mut dyn FnMut(&Request) -> bool,
+    ) -> Result<Next, Malformed> {
+        if request.length > PAYLOAD_BYTES_MAX {
+            return Err(Malformed("a write is longer than 32 MiB"));
+        }
+        let length = usize::try_from(request.length).expect("at most 32 MiB");
+        let at = self.start + REQUEST_BYTES;
+        if request.length <= SMALL_BYTES_MAX {
+            if have < length {
+                self.header_only = false;
+                return Ok(Next::More);
+            }
+            if !grant(&request) {
+                return Ok(Next::NoMemory);
+            }
+            self.header_only = false;
+            self.start = at + length;
+            return Ok(Next::Request(request, Some(self.buffer.slice(at, length))));
+        }
+        if !grant(&request) {
+            return Ok(Next::NoMemory);
+        }
+        let data = MemorySlice::new(pool.get(length), 0, length);
+        let filled = have.min(length);
+        data.copy_in(0, self.buffer.bytes(at, filled));
+        self.start = at + filled;
+        self.large = Some(Large { request, data, filled });
+        self.next(pool, grant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::IoSlice;
+
+    fn write(cookie: u64, length: u32) -> Request {
+        Request { flags: 0, command: command::WRITE, cookie, offset: 4096 * cookie, length }
+    }
+
+    fn bytes(request: &Request) -> Vec<u8> {
+        let fill = u8::try_from(request.cookie % 251).expect("a byte");
+        let data = if request.command == command::WRITE { request.length } else { 0 };
+        [&request.encode()[..], &vec![fill; usize::try_from(data).expect("small")]].concat()
+    }
+
+    /// Sends `stream` in pieces and gives the requests that come out, with what they write still held.
+    fn received(stream: &[u8], piece: usize) -> Vec<(Request, Option<MemorySlice>)> {
+        let pool = BufferPool::new(1 << 20);
+        let (client, server) = Socket::pair().expect("a pair");
+        let mut receiver = Receiver::new(&pool, &[]);
+        let mut found = Vec::new();
+        for piece in stream.chunks(piece) {
+            assert_eq!(client.send(&[IoSlice::new(piece)]).expect("sent"), piece.len());
+            while !receiver.receive(&server, &pool).map_or(true, |received| received.drained) {}
+            loop {
+                match receiver.next(&pool, &mut |_| true).expect("no fault") {
+                    Next::Request(request, data) => found.push((request, data)),
+                    Next::More => {
+                        // There may be more in the socket.
+                        if receiver.receive(&server, &pool).is_err() {
+                            break;
+                        }
+                    }
+                    Next::NoMemory => panic!("it was granted"),
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn requests_come_out_whole_however_they_arrive() {
+        let lengths = [4096, 512, 65_536, 65_537, 200_000, 4096, 131_072, 131_072, 1, 65_536, 65_536];
+        let mut requests: Vec<Request> = (1..).zip(lengths).map(|(at, length)| write(at, length)).collect();
+        requests.insert(3, Request { command: command::READ, ..write(99, 4096) });
+        let stream: Vec<u8> = requests.iter().flat_map(bytes).collect();
+        for piece in [27, 4000, 65_536, 100_000] {
+            let found = received(&stream, piece);
+            let headers: Vec<Request> = found.iter().map(|(request, _)| *request).collect();
+            assert_eq!(headers, requests, "in pieces of {piece}");
+            for (request, data) in &found {
+                let Some(data) = data else { continue };
+                let own = [&request.encode()[..], data.bytes(0, data.len())].concat();
+                assert!(own == bytes(request), "write {} in pieces of {piece}", request.cookie);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_and_nothing_is_allocated_for_it() {
+        let pool = BufferPool::new(0);
+        let mut wrong = write(1, 512).encode();
+        wrong[0] ^= 1;
+        assert!(Receiver::new(&pool, &wrong).next(&pool, &mut |_| true).is_err());
+        let giant = write(1, u32::MAX).encode();
+        assert!(Receiver::new(&pool, &giant).next(&pool, &mut |_| panic!("asked")).is_err());
+    }
+
+    #[test]
+    fn what_is_not_granted_comes_again() {
+        let pool = BufferPool::new(0);
+        let mut receiver = Receiver::new(&pool, &write(1, 1 << 20).encode());
+        assert!(matches!(receiver.next(&pool, &mut |_| false), Ok(Next::NoMemory)));
+        assert!(!receiver.is_within_large());
+        assert!(matches!(receiver.next(&pool, &mut |_| true), Ok(Next::More)));
+        assert!(receiver.is_within_large());
+    }
+}

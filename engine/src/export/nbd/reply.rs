@@ -1,0 +1,131 @@
+//! Answers to requests, as the client has chosen to hear them.
+
+use super::protocol::transmission::{
+    self, SimpleReply, StatusExtent, chunk, command, command_flags, data_header, put_hole,
+};
+use super::request::Refusal;
+use super::send::Sender;
+use crate::sys::MemorySlice;
+use crate::units::{BLOCK_BYTES, BLOCK_LEN};
+
+/// Shortest run of zeros within a read that is told instead of sent.
+const HOLE_BLOCKS_MIN: usize = 16;
+
+/// Answers one request.
+pub(super) struct Reply<'a> {
+    pub(super) sender: &'a mut Sender,
+    pub(super) cookie: u64,
+    pub(super) structured: bool,
+}
+
+impl Reply<'_> {
+    /// It is done, and there is nothing to say.
+    pub(super) fn done(self) {
+        let reply = SimpleReply { error: 0, cookie: self.cookie };
+        self.sender.head(|out| out.extend_from_slice(&reply.encode()));
+    }
+
+    /// It was not done.
+    pub(super) fn refused(self, refusal: &Refusal) {
+        let (cookie, error) = (self.cookie, refusal.errno);
+        if self.structured {
+            self.sender.head(|out| transmission::put_error(out, cookie, error, &refusal.message));
+        } else {
+            self.sender.head(|out| out.extend_from_slice(&SimpleReply { error, cookie }.encode()));
+        }
+    }
+
+    /// What was read. Long runs of zeros are told, unless the client wants one piece.
+    pub(super) fn data(self, request: &transmission::Request, data: MemorySlice) {
+        debug_assert_eq!(request.command, command::READ);
+        let (cookie, offset) = (self.cookie, request.offset);
+        if !self.structured {
+            self.done_with(data);
+            return;
+        }
+        let fragments = request.flags & command_flags::DF == 0;
+        let runs = if fragments { runs(&data, offset) } else { vec![(data.len(), false)] };
+        let mut at = 0;
+        for (index, &(length, zero)) in runs.iter().enumerate() {
+            let flags = if index + 1 == runs.len() { chunk::DONE } else { 0 };
+            let place = offset + at as u64;
+            let bytes = u32::try_from(length).expect("at most 32 MiB");
+            if zero {
+                self.sender.head(|out| put_hole(out, cookie, flags, place, bytes));
+            } else {
+                let header = data_header(cookie, flags, place, bytes);
+                self.sender.head(|out| out.extend_from_slice(&header));
+                self.sender.data(data.slice(at, length));
+            }
+            at += length;
+        }
+    }
+
+    fn done_with(self, data: MemorySlice) {
+        let reply = SimpleReply { error: 0, cookie: self.cookie };
+        self.sender.head(|out| out.extend_from_slice(&reply.encode()));
+        self.sender.data(data);
+    }
+
+    /// What each context says; its number is its place.
+    pub(super) fn status(self, contexts: &[Vec<StatusExtent>]) {
+        for (id, extents) in (0_u32..).zip(contexts) {
+            let last = usize::try_from(id).is_ok_and(|id| id + 1 == contexts.len());
+            let flags = if last { chunk::DONE } else { 0 };
+            let cookie = self.cookie;
+            self.sender.head(|out| transmission::put_status(out, cookie, flags, id, extents));
+        }
+    }
+}
+
+/// Cuts data read from `offset` into runs of (bytes, whether they are zeros). Zeros are whole blocks: all there is, or
+/// at least [`HOLE_BLOCKS_MIN`] in a row.
+fn runs(data: &MemorySlice, offset: u64) -> Vec<(usize, bool)> {
+    if !offset.is_multiple_of(BLOCK_BYTES) || data.len() < BLOCK_LEN {
+        return vec![(data.len(), false)];
+    }
+    let mut runs: Vec<(usize, bool)> = Vec::with_capacity(1);
+    for at in (0..data.len()).step_by(BLOCK_LEN) {
+        let length = BLOCK_LEN.min(data.len() - at);
+        let zero = is_zero(data.bytes(at, length));
+        match runs.last_mut() {
+            Some((bytes, same)) if *same == zero => *bytes += length,
+            _ => runs.push((length, zero)),
+        }
+    }
+    if runs.len() == 1 {
+        return runs;
+    }
+    let mut joined: Vec<(usize, bool)> = Vec::with_capacity(runs.len());
+    for (bytes, zero) in runs {
+        let zero = zero && bytes >= HOLE_BLOCKS_MIN * BLOCK_LEN;
+        match joined.last_mut() {
+            Some((before, false)) if !zero => *before += bytes,
+            _ => joined.push((bytes, zero)),
+        }
+    }
+    joined
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().take(16).all(|&byte| byte == 0)
+        && bytes.chunks(64).all(|part| part.iter().fold(0, |or, &byte| or | byte) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Memory;
+
+    #[test]
+    fn only_long_runs_of_zeros_are_told() {
+        let data = MemorySlice::whole(Memory::heap(40 * BLOCK_LEN));
+        assert_eq!(runs(&data, 0), [(40 * BLOCK_LEN, true)]);
+        data.copy_in(0, b"x");
+        data.copy_in(3 * BLOCK_LEN, b"x");
+        data.copy_in(20 * BLOCK_LEN + 4095, b"x");
+        let expected = [(4 * BLOCK_LEN, false), (16 * BLOCK_LEN, true), (BLOCK_LEN, false)];
+        assert_eq!(runs(&data, 4096), [&expected[..], &[(19 * BLOCK_LEN, true)]].concat());
+        assert_eq!(runs(&data, 512), [(40 * BLOCK_LEN, false)], "unaligned: blocks are not where they seem");
+    }
+}
