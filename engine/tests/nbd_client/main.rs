@@ -132,7 +132,10 @@ fn nobody_there_and_no_such_export_are_told_apart() {
     let server = folder.qemu("disk", MIB, &["-x", "pg"]);
     let unknown = connect(&Uri { export: "other".to_owned(), ..server.uri.clone() }, Reconnect::Never);
     assert_eq!(unknown.expect_err("unknown").kind(), Kind::NotFound);
-    connect(&Uri { export: "pg".to_owned(), ..server.uri.clone() }, Reconnect::Never).expect("its name");
+    let named = Uri { export: "pg".to_owned(), ..server.uri.clone() };
+    connect(&named, Reconnect::Never).expect("its name");
+    let refused = connect(&Uri { is_tls: true, ..named }, Reconnect::Never).expect_err("never in plain text");
+    assert_eq!(refused.kind(), Kind::Invalid, "{refused}");
 }
 
 /// Requests that a dead server did not answer are done by the next one, and nobody sees an error.
