@@ -303,7 +303,7 @@ fn much_that_was_not_answered_is_sent_again_while_answers_come() {
     for number in 0..128_u64 {
         let offset = number % 64 * MIB as u64;
         let request = match number % 2 {
-            0 => Request::Read { offset, bytes: MIB as u32 },
+            0 => Request::Read { offset, bytes: 1 << 20 },
             _ => Request::Write { offset, data: noise(number, MIB), is_durable: false },
         };
         answers.push(submit(&client, request));
