@@ -4,6 +4,7 @@
 //! [`Answer`](output::Answer), which is printed after the pool was closed: what is said to be done is done.
 
 mod args;
+mod attach;
 mod command;
 mod exit;
 mod extents;

@@ -1,5 +1,6 @@
 //! What can be typed. Help, man pages and completions all come from here.
 
+pub(crate) mod attach;
 pub(crate) mod clone;
 pub(crate) mod group;
 pub(crate) mod pool;
@@ -70,6 +71,13 @@ pub(crate) enum Noun {
     Import(transfer::Import),
     /// Write a volume or snapshot to a file, block device or stdout
     Export(transfer::Export),
+    /// Make a volume or snapshot a block device, and mount it
+    Attach(attach::Attach),
+    /// Take an attached block device away
+    Detach(attach::Detach),
+    /// Serve an attached block device; `firn attach` starts it
+    #[command(hide = true)]
+    AttachHelper(attach::Helper),
     /// Print a completion script for a shell
     Completions {
         /// The shell

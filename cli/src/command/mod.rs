@@ -1,5 +1,6 @@
 //! What each noun's verbs do.
 
+mod attach;
 mod clone;
 mod delta;
 mod export;
@@ -31,6 +32,9 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Noun::Delta(delta) => with_pool(globals, |pool| delta::run(pool, &delta, globals.json)),
         Noun::Import(import) => with_pool(globals, |pool| import::run(pool, &import)),
         Noun::Export(export) => with_pool(globals, |pool| export::run(pool, &export)),
+        Noun::Attach(attach) => attach::run(&attach),
+        Noun::Detach(detach) => crate::attach::detach(&detach),
+        Noun::AttachHelper(helper) => crate::attach::run_helper(&helper),
         Noun::Completions { shell } => manual::completions(shell),
         Noun::Man { directory } => manual::man(directory.as_deref()),
     }

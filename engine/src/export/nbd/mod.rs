@@ -1,4 +1,4 @@
-//! Volumes as NBD exports: `volume`, and read-only `volume@snapshot`.
+//! Volumes as NBD exports: `volume`, and read-only `volume@snapshot`; and a [client] of such exports.
 //!
 //! A connection begins in the `front`, a thread that leads all handshakes. When it has chosen an export its
 //! socket moves to the reactor's thread, where the `traffic` serves all connections as one local client:
@@ -9,6 +9,7 @@
 //! 2. Connections to one volume are coherent: they are served by one core, and a flush on one covers writes on all.
 //! 3. What a client sends can neither stop the reactor nor make it take more memory than [`Limits`] say.
 
+pub mod client;
 mod connection;
 mod exports;
 mod finders;

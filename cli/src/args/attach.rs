@@ -1,0 +1,143 @@
+//! `firn attach` and `firn detach`
+
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use firn_engine::error::{Error, Kind};
+
+use crate::name::PointName;
+
+/// `firn attach`
+#[derive(Debug, Args)]
+#[command(
+    after_long_help = "The device goes on when the daemon is restarted: requests wait, and then continue. A \
+    snapshot's device is read-only, and mounted as it was taken, without its file system's recovery; for a recovered \
+    state make a clone of it and attach that."
+)]
+pub(crate) struct Attach {
+    /// What becomes a block device, such as pg or pg@before-upgrade
+    #[arg(value_name = "VOLUME[@SNAPSHOT]", required_unless_present = "list")]
+    pub(crate) name: Option<PointName>,
+    /// Mount its file system there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+    /// Make a file system on it first; refused when there is something on it
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) mkfs: Option<FileSystem>,
+    /// List what is attached instead
+    #[arg(long, conflicts_with_all = ["name", "mount", "mkfs"])]
+    pub(crate) list: bool,
+    /// The server: the path of its unix socket, or an NBD URI without the export's name
+    ///
+    /// Without it, it is nbd.sock in the runtime directory, where `firn serve` listens.
+    #[arg(long, env = "FIRN_NBD", hide_env_values = true, value_name = "SOCKET|URI")]
+    pub(crate) nbd: Option<String>,
+    /// How many connections to the server
+    #[arg(long, default_value = "1", value_name = "COUNT")]
+    pub(crate) connections: NonZeroU8,
+    /// Let requests fail when the server is away for so long, such as 5m; without it they wait
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) reconnect_timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+/// `firn detach`
+#[derive(Debug, Args)]
+pub(crate) struct Detach {
+    /// The volume or snapshot, its device, or where it is mounted
+    #[arg(value_name = "VOLUME|DEVICE|DIR")]
+    pub(crate) target: String,
+    /// Don't wait for what uses it or for the server: what is not written yet is lost
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) runtime: Runtime,
+}
+
+/// Where is written down what is attached.
+#[derive(Debug, Args)]
+pub(crate) struct Runtime {
+    /// The directory where is written down what is attached
+    ///
+    /// Without it, it is /run/firn for root and firn in $XDG_RUNTIME_DIR for others.
+    #[arg(long, env = "FIRN_RUNTIME", hide_env_values = true, value_name = "DIR")]
+    pub(crate) runtime: Option<PathBuf>,
+}
+
+impl Runtime {
+    /// The directory, as an absolute path.
+    pub(crate) fn path(&self) -> Result<PathBuf, Error> {
+        let path = match &self.runtime {
+            Some(path) => path.clone(),
+            None if rustix::process::geteuid().is_root() => PathBuf::from("/run/firn"),
+            None => match std::env::var_os("XDG_RUNTIME_DIR") {
+                Some(folder) => PathBuf::from(folder).join("firn"),
+                None => {
+                    let error =
+                        Error::new(Kind::Invalid, "find runtime directory", "XDG_RUNTIME_DIR is not set");
+                    return Err(error.hint("give --runtime DIR"));
+                }
+            },
+        };
+        std::path::absolute(&path)
+            .map_err(|source| Error::io("find runtime directory", path.display(), source))
+    }
+}
+
+/// A file system that can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FileSystem {
+    /// ext4
+    Ext4,
+    /// xfs
+    Xfs,
+}
+
+impl FileSystem {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+        }
+    }
+}
+
+/// `firn attach-helper`
+#[derive(Debug, Args)]
+pub(crate) struct Helper {
+    /// The directory of what is being attached
+    #[arg(long)]
+    pub(crate) entry: PathBuf,
+    /// The export
+    #[arg(long)]
+    pub(crate) uri: String,
+    /// How many connections
+    #[arg(long)]
+    pub(crate) connections: usize,
+    /// How long requests wait for the server
+    #[arg(long)]
+    pub(crate) reconnect_timeout_ms: Option<u64>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    parsed.ok_or_else(|| format!("{text:?} is no length of time: write it as 30s, 5m or 1h"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("1h", 3600), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "-5s", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

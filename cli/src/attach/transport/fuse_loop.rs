@@ -1,0 +1,77 @@
+//! A loop device on the one file of a FUSE file system.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use firn_engine::error::{Error, Kind};
+use firn_engine::export::nbd::client::{Client, Export};
+use fuser::{BackgroundSession, Config, MountOption, Session};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+
+use super::Device;
+use super::file::{ExportFile, FILE_NAME};
+use super::loop_device::{self, Backing};
+use crate::attach::entry::Entry;
+use crate::attach::mounts;
+
+/// Sectors are those of nearly every disk, unless the export's smallest block is larger.
+const SECTOR_BYTES: u32 = 512;
+
+/// A loop device, and the file system under it.
+pub(super) struct FuseLoop {
+    device: PathBuf,
+    session: BackgroundSession,
+}
+
+impl FuseLoop {
+    /// Mounts the file system in the entry, and makes the loop device.
+    pub(super) fn offer(client: Arc<Client>, entry: &Entry) -> Result<Self, Error> {
+        let export = client.export();
+        let sector_bytes = export.minimum.max(SECTOR_BYTES);
+        if sector_bytes > 4096 || !export.bytes.is_multiple_of(sector_bytes.into()) || export.bytes == 0 {
+            let detail = format!("no device has {} bytes in sectors of {sector_bytes}", export.bytes);
+            return Err(Error::new(Kind::Invalid, "attach", detail));
+        }
+        let folder = entry.export_path();
+        let mut config = Config::default();
+        config.mount_options =
+            vec![MountOption::FSName("firn".to_owned()), MountOption::NoDev, MountOption::NoSuid];
+        let failed = |source| Error::io("mount FUSE", folder.display(), source);
+        let session = Session::new(ExportFile::new(client), &folder, &config).map_err(failed)?;
+        // Dropping it on the way out of an error takes the mount away.
+        let session = session.spawn().map_err(failed)?;
+        let file = folder.join(FILE_NAME);
+        let is_read_only = export.has(Export::READ_ONLY);
+        let device = loop_device::create(&Backing { file: &file, is_read_only, sector_bytes })?;
+        Ok(Self { device, session })
+    }
+}
+
+impl Device for FuseLoop {
+    fn path(&self) -> &Path {
+        &self.device
+    }
+
+    fn serve(self: Box<Self>) -> Result<(), Error> {
+        self.session.join().map_err(|source| Error::io("serve FUSE", self.device.display(), source))
+    }
+}
+
+/// Takes the loop device off the file, and the file system away. The kernel lets go of the file system when the last
+/// one closes the device; then its session ends.
+pub(super) fn release(entry: &Entry) -> Result<(), Error> {
+    let folder = entry.export_path();
+    loop_device::on(&folder.join(FILE_NAME))?.iter().try_for_each(|device| loop_device::remove(device))?;
+    match unmount(&folder, UnmountFlags::DETACH) {
+        // Nothing is mounted there.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(errno) => Err(Error::io("unmount FUSE", folder.display(), errno.into())),
+    }
+}
+
+/// Whether the loop device or the file system is still there.
+pub(super) fn is_present(entry: &Entry) -> Result<bool, Error> {
+    let folder = entry.export_path();
+    Ok(mounts::is_target(&folder)? || !loop_device::on(&folder.join(FILE_NAME))?.is_empty())
+}
