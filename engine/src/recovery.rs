@@ -293,19 +293,16 @@ fn cut_unwritten(
     report: &mut RecoveryReport,
 ) -> Result<()> {
     let mut writes = Vec::new();
-    for block in chain
-        .blocks
-        .iter()
-        .filter(|block| block.header.first_lsn.0 + block.records.len() as u64 > chain.durable.0)
-    {
+    for block in chain.blocks.iter().filter(|block| block.end() > chain.durable) {
         let mut group = block.header.first_lsn;
-        for (lsn, record) in (block.header.first_lsn.0..).map(Lsn).zip(&block.records) {
+        for (lsn, record) in (block.header.first_lsn.0..).map(Lsn).zip(block.records()?) {
+            let continues = record.continues();
             if let Record::Write { physical, checksums, .. } = record
                 && lsn >= chain.durable
             {
-                writes.push((group, *physical, checksums.as_slice()));
+                writes.push((group, physical, checksums));
             }
-            if !record.continues() {
+            if !continues {
                 group = lsn.next();
             }
         }
@@ -315,10 +312,7 @@ fn cut_unwritten(
     let Some(lsn) = bad else { return Ok(()) };
     report.cut_records = chain.end.next_lsn.0 - lsn.0;
     chain.end.next_lsn = lsn;
-    for block in &mut chain.blocks {
-        let keep = usize::try_from(lsn.0.saturating_sub(block.header.first_lsn.0)).unwrap_or(usize::MAX);
-        block.records.truncate(keep);
-    }
+    chain.blocks.iter_mut().for_each(|block| block.cut(lsn));
     Ok(())
 }
 

@@ -26,3 +26,30 @@ pub(crate) fn rate(rate: f64) -> String {
 pub(crate) fn bandwidth(rate: f64) -> String {
     format!("{:.2} GB/s", rate / 1e9)
 }
+
+/// The value that `percent` of the figures don't exceed. 0 of none.
+pub(crate) fn quantile(figures: &mut [f64], percent: usize) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    let rank = (figures.len() * percent).div_ceil(100).max(1);
+    figures.get(rank - 1).copied().unwrap_or(0.0)
+}
+
+/// Seconds, as milliseconds where they are few.
+pub(crate) fn time(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.2} ms", seconds * 1e3) } else { format!("{seconds:.2} s") }
+}
+
+/// A quotient.
+pub(crate) fn ratio(ratio: f64) -> String {
+    format!("{ratio:.2}")
+}
+
+/// A share, in percent.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+/// Bytes, as MiB.
+pub(crate) fn mebibytes(bytes: f64) -> String {
+    format!("{:.0} MiB", bytes / 1_048_576.0)
+}

@@ -18,6 +18,8 @@ use crate::random::Random;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
     RandomWrite,
+    /// Writes of zeros, which become holes: records without data.
+    RandomHole,
     RandomRead,
     SequentialWrite,
     SequentialRead,
@@ -143,7 +145,9 @@ impl Running {
             return;
         }
         let place = match self.load.pattern {
-            Pattern::RandomWrite | Pattern::RandomRead => self.random.below(self.places),
+            Pattern::RandomWrite | Pattern::RandomHole | Pattern::RandomRead => {
+                self.random.below(self.places)
+            }
             Pattern::SequentialWrite | Pattern::SequentialRead => self.submitted % self.places,
         };
         let (volume, offset) = (self.load.volume, place * self.load.request_bytes);
@@ -161,6 +165,10 @@ impl Running {
     /// The worker's buffer, of random bytes, with every block made unlike what was written before.
     fn data(&self, worker: u64) -> MemorySlice {
         let buffer = &self.buffers[usize::try_from(worker).expect("a worker's number")];
+        if self.load.pattern == Pattern::RandomHole {
+            buffer.fill_zero(0, buffer.len());
+            return buffer.clone();
+        }
         for block in (0..buffer.len()).step_by(BLOCK_LEN) {
             buffer.copy_in(block, &self.submitted.to_le_bytes());
         }

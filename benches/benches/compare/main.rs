@@ -7,6 +7,7 @@ mod figure;
 mod load;
 mod pairs;
 mod place;
+mod process;
 mod random;
 mod raw;
 mod settings;

@@ -48,6 +48,11 @@ impl Pairs {
 
     /// A row that is met when the ratio is at least `target`.
     pub(crate) fn row(&self, work: &str, target: f64, show: fn(f64) -> String) -> Row {
+        self.row_if(work, Some(target), show)
+    }
+
+    /// A row that has a target, or none.
+    pub(crate) fn row_if(&self, work: &str, target: Option<f64>, show: fn(f64) -> String) -> Row {
         let ratios = self.ratios();
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let most = ratios.iter().copied().fold(0.0, f64::max);
@@ -56,8 +61,8 @@ impl Pairs {
             base: show(median(&self.bases)),
             firn: show(median(&self.figures)),
             measure: format!("{:.2} ({least:.2} to {most:.2})", self.ratio()),
-            target: format!("at least {target:.2}"),
-            met: Some(self.ratio() >= target),
+            target: target.map_or_else(String::new, |target| format!("at least {target:.2}")),
+            met: target.map(|target| self.ratio() >= target),
         }
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Settings {
     pub(crate) file_bytes: u64,
     /// Where the files go (`FIRN_BENCH_DIR`): on the file system that is to be measured, with 30 GB free.
     pub(crate) directory: PathBuf,
+    /// Length of the run whose memory is watched, in seconds (`FIRN_BENCH_MEMORY_SECONDS`).
+    pub(crate) memory_seconds: u64,
 }
 
 impl Settings {
@@ -24,6 +26,7 @@ impl Settings {
             file_bytes: number("FIRN_BENCH_GIB", 4)?.max(1) << 30,
             directory: std::env::var_os("FIRN_BENCH_DIR")
                 .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from),
+            memory_seconds: number("FIRN_BENCH_MEMORY_SECONDS", 600)?.max(1),
         })
     }
 }

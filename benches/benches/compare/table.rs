@@ -13,6 +13,32 @@ pub(crate) struct Row {
     pub(crate) met: Option<bool>,
 }
 
+impl Row {
+    /// A row of one figure, met when it is at most `target`.
+    pub(crate) fn at_most(work: &str, figure: f64, target: f64, show: fn(f64) -> String) -> Self {
+        Self {
+            work: work.to_owned(),
+            base: String::new(),
+            firn: show(figure),
+            measure: String::new(),
+            target: format!("at most {}", show(target)),
+            met: Some(figure <= target),
+        }
+    }
+
+    /// A row of one figure without a target.
+    pub(crate) fn noted(work: &str, figure: String) -> Self {
+        Self {
+            work: work.to_owned(),
+            base: String::new(),
+            firn: figure,
+            measure: String::new(),
+            target: String::new(),
+            met: None,
+        }
+    }
+}
+
 const HEADS: [&str; 6] = ["work", "raw or before", "firn", "measure", "target", "met"];
 
 /// Prints the rows under each other, each column as wide as it needs to be.

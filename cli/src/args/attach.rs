@@ -35,7 +35,7 @@ pub(crate) struct Attach {
     #[arg(long, env = "FIRN_NBD", hide_env_values = true, value_name = "SOCKET|URI")]
     pub(crate) nbd: Option<String>,
     /// How many connections to the server
-    #[arg(long, default_value = "2", value_name = "COUNT")]
+    #[arg(long, default_value = "1", value_name = "COUNT")]
     pub(crate) connections: NonZeroU8,
     /// Let requests fail when the server is away for so long, such as 5m; without it they wait
     #[arg(long, value_name = "TIME", value_parser = duration)]

@@ -40,10 +40,8 @@ impl Ran {
         // A tool that was killed has no status.
         let status = self.status.map_or("no status".to_owned(), |status| format!("status {status}"));
         let said = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
-        Error::new(
-            Kind::Unavailable,
-            "run",
-            format!("{tool} ended with {status}: {}", said.replace('\n', " ")),
-        )
+        // Some print their whole help after it.
+        let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+        Error::new(Kind::Unavailable, "run", format!("{tool} ended with {status}: {}", first.trim()))
     }
 }

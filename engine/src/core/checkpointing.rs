@@ -11,6 +11,7 @@ use super::{Core, Owner, Response};
 use crate::catalog::{Catalog, Head, Layer, ObjectKey, SnapshotState};
 use crate::checkpoint::{FrozenLayer, Outcome, Reclaim, Work};
 use crate::error::{Error, Kind, Result};
+use crate::journal::RECOVERY_BLOCKS;
 use crate::map::cache::View;
 use crate::map::overlay::Overlay;
 use crate::map::resolve::Found;
@@ -140,13 +141,15 @@ impl Core {
     }
 
     fn checkpoint_is_due(&self) -> bool {
-        let journal_is_half_full = self.journal.used_blocks() * 2 >= self.journal.ring_blocks();
+        let (used, ring) = (self.journal.used_blocks(), self.journal.ring_blocks());
+        let journal_is_full = used * 100 >= ring * self.options.checkpoint_journal_percent
+            || used + RECOVERY_BLOCKS + 2 >= ring;
         let waiting = self.active.superseded_blocks * 20 >= self.space.blocks();
         let changed = !self.active.is_empty() || self.journal.next_lsn() > self.durable;
         let age_ms = self.now_ms.saturating_sub(self.checkpoints.last_ms);
         let late = age_ms >= self.options.checkpoint_interval_ms;
         self.checkpoints.wanted > self.checkpoints.started
-            || journal_is_half_full
+            || journal_is_full
             || waiting
             || self.active.bytes >= self.options.overlay_bytes
             || self.catalog.has_reclaims() && age_ms >= self.options.reclaim_interval_ms

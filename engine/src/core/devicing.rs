@@ -4,12 +4,17 @@ use super::Core;
 use super::read::Segment;
 use crate::device::{DeviceCompletion, DeviceRequest};
 
+/// Most device writes of staged data in flight while nobody waits for a flush.
+const FRAGMENTS_IN_FLIGHT: usize = 32;
+
 /// What a device request was for.
 pub(super) enum Pending {
     /// Part of a read.
     Read(Segment),
     /// Staged runs.
     Staged { first_run: u64, runs: u64 },
+    /// Part of a write that does not go through the tail.
+    Direct { job: usize },
     /// Journal blocks.
     Journal { first: u64, count: u64 },
     /// A sync.
@@ -37,6 +42,7 @@ impl Core {
                     Err(error) => self.fail("a write of data", error),
                 }
             }
+            Pending::Direct { job } => self.finish_direct(job, completion.result),
             Pending::Journal { first, count } => match completion.result {
                 Ok(()) => self.journal.completed(first, count, &self.tail),
                 Err(error) => self.fail("a write of the journal", error),
@@ -49,14 +55,16 @@ impl Core {
     }
 
     /// Hands staged data to the device: a few large writes at a time, so that what arrives meanwhile becomes the
-    /// next one; all of it when somebody waits for a flush.
+    /// next one; more where free space is in fragments, since no wait makes those writes longer; all of it when
+    /// somebody waits for a flush.
     pub(super) fn issue_staged(&mut self) {
         if self.failed.is_some() {
             return;
         }
-        let most = if self.flushes.is_waiting() { usize::MAX } else { self.options.writes_in_flight };
-        while self.stage_writes_in_flight < most {
-            let Some(write) = self.staging.next_write(&self.tail) else { break };
+        let flushing = self.flushes.is_waiting();
+        while flushing || self.stage_writes_in_flight < FRAGMENTS_IN_FLIGHT {
+            let unfinished = flushing || self.stage_writes_in_flight < self.options.writes_in_flight;
+            let Some(write) = self.staging.next_write(&self.tail, unfinished) else { break };
             self.stage_writes_in_flight += 1;
             self.statistics.data_writes += 1;
             self.statistics.data_bytes_written += write.from.len() as u64;

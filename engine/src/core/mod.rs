@@ -13,6 +13,7 @@
 mod change;
 pub(crate) mod checkpointing;
 mod devicing;
+mod direct;
 mod flush;
 mod locks;
 mod read;
@@ -57,6 +58,9 @@ pub struct CoreOptions {
     pub cache_bytes: usize,
     /// Bytes of changes kept in memory before a checkpoint takes them.
     pub overlay_bytes: usize,
+    /// The part of the journal that may be used before a checkpoint takes it, in percent. At 100 only a full journal
+    /// asks for one, and writers wait for it.
+    pub checkpoint_journal_percent: u64,
     /// Longest time between checkpoints while something changed, in ms.
     pub checkpoint_interval_ms: u64,
     /// Shortest time between checkpoints that are made only to give back the room of what was deleted, in ms.
@@ -65,6 +69,8 @@ pub struct CoreOptions {
     pub sync_interval_ms: u64,
     /// Most blocks that are written without a sync, for the same reason.
     pub unsynced_blocks: u64,
+    /// Writes of at least so many bytes go to the device from the request's own memory, not through the tail.
+    pub direct_bytes: u64,
     /// Device writes of staged data in flight at once while nobody waits for a flush.
     pub writes_in_flight: usize,
 }
@@ -74,10 +80,12 @@ impl Default for CoreOptions {
         Self {
             cache_bytes: 128 << 20,
             overlay_bytes: 96 << 20,
+            checkpoint_journal_percent: 50,
             checkpoint_interval_ms: 60_000,
             reclaim_interval_ms: 250,
             sync_interval_ms: 1_000,
             unsynced_blocks: 64 << 10,
+            direct_bytes: 512 << 10,
             writes_in_flight: 4,
         }
     }
@@ -131,6 +139,7 @@ pub struct Core {
     parked_writes: VecDeque<WriteJob>,
     parked_changes: VecDeque<(Owner, request::Plan)>,
     edge_jobs: Slab<WriteJob>,
+    direct_jobs: Slab<WriteJob>,
     /// Times that a volume was made smaller.
     cuts: u64,
     pins: BTreeMap<SnapshotKey, u32>,
@@ -191,6 +200,7 @@ impl Core {
             parked_writes: VecDeque::new(),
             parked_changes: VecDeque::new(),
             edge_jobs: Slab::new(),
+            direct_jobs: Slab::new(),
             cuts: 0,
             pins: BTreeMap::new(),
             quarantine: Quarantine::default(),

@@ -52,6 +52,11 @@ impl Core {
                 _ => Room::Wait,
             };
         }
+        self.space_for(blocks, job)
+    }
+
+    /// Whether the pool has so many blocks to give.
+    pub(super) fn space_for(&mut self, blocks: u64, job: &mut WriteJob) -> Room {
         if blocks == 0 || self.space.free_blocks() >= blocks + self.reserve_blocks() {
             return Room::Yes;
         }

@@ -100,8 +100,9 @@ impl Staging {
         self.released >= mark
     }
 
-    /// The next device write, of as many neighbouring runs as go together.
-    pub(super) fn next_write(&mut self, tail: &Tail) -> Option<StagedWrite> {
+    /// The next device write, of as many neighbouring runs as go together. Without `unfinished`, only one that what
+    /// is staged later can't make longer.
+    pub(super) fn next_write(&mut self, tail: &Tail, unfinished: bool) -> Option<StagedWrite> {
         let at = |run: u64, released: u64| usize::try_from(run - released).expect("runs fit memory");
         while self.runs.get(at(self.issued, self.released)).is_some_and(|run| run.physical == 0) {
             self.issued += 1;
@@ -109,22 +110,28 @@ impl Staging {
         let first_run = self.issued;
         let first = *self.runs.get(at(first_run, self.released))?;
         let mut blocks = first.blocks;
-        self.issued += 1;
-        while let Some(run) = self.runs.get(at(self.issued, self.released)) {
+        let mut end = first_run + 1;
+        let mut finished = false;
+        while let Some(run) = self.runs.get(at(end, self.released)) {
             let neighbour = run.physical == first.physical + blocks
                 && run.position == first.position + blocks
                 && first.position % self.slots + blocks < self.slots;
             if !neighbour || blocks + run.blocks > WRITE_BLOCKS_MAX {
+                finished = true;
                 break;
             }
             blocks += run.blocks;
-            self.issued += 1;
+            end += 1;
         }
+        if !finished && !unfinished {
+            return None;
+        }
+        self.issued = end;
         Some(StagedWrite {
             physical: PhysicalBlock(first.physical),
             from: tail.data(first.position % self.slots, blocks),
             first_run,
-            runs: self.issued - first_run,
+            runs: end - first_run,
         })
     }
 

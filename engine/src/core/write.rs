@@ -2,8 +2,10 @@
 //! the map; only a request that covers a block in part reads that block first, under a lock.
 //!
 //! A write is *locked* and waits for its edges when it is not aligned, *parked* while there is no room in the ring,
-//! the tail or the pool, and goes on in chunks of at most 16 blocks, each one atomic group of records (I3).
+//! the tail or the pool, and goes on in chunks of at most 16 blocks, each one atomic group of records (I3). A large
+//! one does not go through the tail (`direct`).
 
+use super::direct::Direct;
 use super::read::{Reader, check_range};
 use super::room::Room;
 use super::{Core, Owner, Response, Target};
@@ -30,13 +32,15 @@ pub(super) struct WriteJob {
     data: Option<MemorySlice>,
     fua: bool,
     /// Blocks before this one are done.
-    cursor: u64,
+    pub(super) cursor: u64,
     /// The whole first and last block, when the request covers them in part, and where they were read from: the
     /// layer, and how many volumes had been cut by then. A rollback or a cut in between makes them stale.
     edges: [Option<Vec<u8>>; 2],
     edges_from: Option<(LayerId, u64)>,
     edges_pending: u32,
     locked: bool,
+    /// Its data is on the device or on its way there, past the tail.
+    pub(super) direct: Option<Direct>,
     /// The block is written again as it is.
     rewrite: bool,
     failed: Option<Error>,
@@ -73,6 +77,7 @@ impl WriteJob {
             edges_from: None,
             edges_pending: 0,
             locked: false,
+            direct: None,
             rewrite: false,
             failed: None,
             waits_for: None,
@@ -88,12 +93,24 @@ impl WriteJob {
         self.owner
     }
 
-    fn first(&self) -> u64 {
+    pub(super) fn data(&self) -> Option<&MemorySlice> {
+        self.data.as_ref()
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn first(&self) -> u64 {
         self.offset / BLOCK_BYTES
     }
 
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         (self.offset + self.length).div_ceil(BLOCK_BYTES)
+    }
+
+    pub(super) fn covers_whole_blocks(&self) -> bool {
+        self.partial() == [false, false]
     }
 
     /// Whether the first and the last block are covered in part; a single block counts as the first.
@@ -166,7 +183,18 @@ impl Core {
         }
     }
 
-    fn end_write(&mut self, mut job: WriteJob, result: Result<()>) {
+    /// Locks the blocks of a write that nobody else has locked.
+    pub(super) fn lock(&mut self, job: &mut WriteJob) {
+        if !job.locked {
+            self.locks.lock(job.volume, job.first(), job.end());
+            job.locked = true;
+        }
+    }
+
+    pub(super) fn end_write(&mut self, mut job: WriteJob, result: Result<()>) {
+        if let Some(direct) = job.direct.take() {
+            self.give_back(direct);
+        }
         if std::mem::take(&mut job.locked) {
             self.locks.unlock(job.volume, job.first(), job.end());
         }
@@ -205,6 +233,12 @@ impl Core {
             self.locks.wait(job);
             return Advance::Gone;
         }
+        if job.direct.is_some() {
+            return self.publish_direct(job, layer);
+        }
+        if self.is_direct(&job) && job.cursor == job.first() {
+            return self.write_directly(job);
+        }
         let partial = job.partial();
         if partial != [false, false] && job.edges_from != Some((layer, self.cuts)) {
             self.read_edges(job, layer, partial);
@@ -227,10 +261,7 @@ impl Core {
     }
 
     fn read_edges(&mut self, mut job: WriteJob, layer: LayerId, partial: [bool; 2]) {
-        if !job.locked {
-            self.locks.lock(job.volume, job.first(), job.end());
-            job.locked = true;
-        }
+        self.lock(&mut job);
         job.edges_from = Some((layer, self.cuts));
         job.edges_pending = partial.iter().map(|&partial| u32::from(partial)).sum();
         self.statistics.partial_writes += 1;
@@ -347,16 +378,19 @@ impl Core {
     }
 
     /// Appends the group of records and lets it take effect.
-    fn publish(&mut self, job: &WriteJob, layer: LayerId, records: &[Record], blocks: std::ops::Range<u64>) {
+    pub(super) fn publish(
+        &mut self,
+        job: &WriteJob,
+        layer: LayerId,
+        records: &[Record],
+        blocks: std::ops::Range<u64>,
+    ) {
         let epoch = self.catalog.epoch();
         let lsn = self.journal.append(records, epoch, self.durable, &self.tail);
         for record in records {
             match record {
                 Record::Write { block, physical, checksums, .. } => {
-                    for (at, &sum) in checksums.iter().enumerate().map(|(at, sum)| (at as u64, sum)) {
-                        let (block, physical) = (BlockIndex(block.0 + at), PhysicalBlock(physical.0 + at));
-                        self.active.put(layer, block, epoch, physical, sum);
-                    }
+                    self.active.put_run(layer, *block, epoch, *physical, checksums);
                     self.flushes.wrote_blocks(checksums.len() as u64);
                 }
                 Record::Unmap { block, blocks, .. } => self.active.unmap(layer, *block, *blocks, epoch),
@@ -386,7 +420,7 @@ impl Source<'_> {
     }
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().take(16).all(|&byte| byte == 0)
         && bytes.chunks(64).all(|part| part.iter().fold(0, |or, &byte| or | byte) == 0)
 }

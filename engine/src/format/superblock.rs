@@ -60,6 +60,9 @@ pub struct CleanEnd {
     pub next_sequence: u64,
 }
 
+/// What [`Superblock::decode`] says of a whole superblock that a newer firn wrote.
+pub const NEWER_VERSION: Malformed = Malformed("pool format version is not 1: a newer firn wrote it");
+
 impl Superblock {
     /// The 4096 bytes of one copy.
     pub fn encode(&self) -> Vec<u8> {
@@ -112,7 +115,7 @@ impl Superblock {
         }
         // After the checksum: a flipped bit in the version is damage, not a pool from the future.
         if version != FORMAT_VERSION {
-            return Err(Malformed("pool format version is not 1: a newer firn wrote it"));
+            return Err(NEWER_VERSION);
         }
         let superblock = Self::fields(&mut reader)?;
         superblock.validate()?;

@@ -8,20 +8,49 @@
 
 use super::{Position, Ring};
 use crate::error::{Error, Kind, Result};
-use crate::format::journal::{self, Header, Record};
+use crate::format::journal::{self, HEADER_LEN, Header, Record};
 use crate::units::{BLOCK_LEN, Lsn, PoolId};
 
 /// Blocks read at once.
 const CHUNK_BLOCKS: u64 = 256;
 
-/// A block of the chain.
+/// A block of the chain. It keeps its bytes: decoded, the records of a full ring would take gigabytes.
 pub struct ChainBlock {
     /// Its header.
     pub header: Header,
     /// Its checksum field.
     pub sum: u32,
+    bytes: Vec<u8>,
+    kept: usize,
+}
+
+impl ChainBlock {
+    /// How many of its records were not cut.
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// The LSN after the last record that was not cut.
+    pub fn end(&self) -> Lsn {
+        Lsn(self.header.first_lsn.0 + self.kept as u64)
+    }
+
+    /// Takes away the records from `lsn` on.
+    pub fn cut(&mut self, lsn: Lsn) {
+        let keep = usize::try_from(lsn.0.saturating_sub(self.header.first_lsn.0)).unwrap_or(usize::MAX);
+        self.kept = self.kept.min(keep);
+    }
+
     /// Its records that were not cut.
-    pub records: Vec<Record>,
+    ///
+    /// # Errors
+    /// None that isn't a bug: the chain took the block because they can be read.
+    pub fn records(&self) -> Result<Vec<Record>> {
+        let mut records = journal::records(&self.bytes, self.header.count, self.header.bytes)
+            .map_err(|source| Error::new(Kind::Bug, "replay journal", "a block changed").source(source))?;
+        records.truncate(self.kept);
+        Ok(records)
+    }
 }
 
 /// The chain from the checkpoint on.
@@ -50,39 +79,39 @@ pub fn read_chain(
     let mut buffer = Buffer::default();
     while chain.blocks.len() as u64 + 1 < ring.blocks {
         let bytes = buffer.block(ring, chain.end.next_sequence, &mut read)?;
-        let Some((header, sum, records)) = link(bytes, pool_id, &chain.end) else { break };
+        let Some((header, sum, kept)) = link(bytes, pool_id, &chain.end) else { break };
+        let used = HEADER_LEN + usize::try_from(header.bytes).unwrap_or(0);
+        let bytes = bytes.get(..used).unwrap_or(bytes).to_vec();
         cut(&mut chain.blocks, header.first_lsn);
         chain.durable = chain.durable.max(header.durable_lsn);
         chain.incarnation = chain.incarnation.max(header.incarnation);
         chain.end = Position {
-            next_lsn: Lsn(header.first_lsn.0 + records.len() as u64),
+            next_lsn: Lsn(header.first_lsn.0 + kept as u64),
             next_sequence: header.sequence + 1,
             previous: sum,
         };
-        chain.blocks.push(ChainBlock { header, sum, records });
+        chain.blocks.push(ChainBlock { header, sum, bytes, kept });
     }
     check_lost(ring, pool_id, &chain, &mut read)?;
     Ok(chain)
 }
 
-/// The block's content when it is the chain's next.
-fn link(bytes: &[u8], pool_id: PoolId, end: &Position) -> Option<(Header, u32, Vec<Record>)> {
+/// The block's header, checksum field and number of records, when it is the chain's next.
+fn link(bytes: &[u8], pool_id: PoolId, end: &Position) -> Option<(Header, u32, usize)> {
     let (header, sum) = journal::open(bytes).ok()?;
     let linked = header.pool_id == pool_id
         && header.sequence == end.next_sequence
         && header.previous == end.previous
         && header.first_lsn <= end.next_lsn;
     let records = journal::records(bytes, header.count, header.bytes).ok().filter(|_| linked)?;
-    Some((header, sum, records))
+    Some((header, sum, records.len()))
 }
 
 /// Takes away the records from `lsn` on.
 fn cut(blocks: &mut [ChainBlock], lsn: Lsn) {
     for block in blocks.iter_mut().rev() {
-        let first = block.header.first_lsn;
-        let keep = usize::try_from(lsn.0.saturating_sub(first.0)).unwrap_or(usize::MAX);
-        block.records.truncate(keep);
-        if first < lsn {
+        block.cut(lsn);
+        if block.header.first_lsn < lsn {
             return;
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::{Entry, Page};
 use crate::format::dead::{PhysicalRun, push};
 use crate::format::head::bits;
-use crate::units::{BlockIndex, Epoch, LayerId, PAGE_BLOCKS, PageIndex, PhysicalBlock};
+use crate::units::{BlockIndex, Epoch, LayerId, PAGE_BLOCKS, PAGE_LEN, PageIndex, PhysicalBlock};
 
 /// The entries that one page got in one epoch.
 #[derive(Clone, Debug)]
@@ -176,7 +176,7 @@ impl Overlay {
         push(&mut self.superseded, block);
     }
 
-    /// Takes a physical block that was written but will never be mapped (a group that was cut).
+    /// A block was written in `epoch`, or made a hole (physical block 0).
     pub fn put(
         &mut self,
         layer: LayerId,
@@ -185,16 +185,50 @@ impl Overlay {
         physical: PhysicalBlock,
         checksum: u32,
     ) {
+        self.put_in_page(layer, block, epoch, physical, &[checksum]);
+    }
+
+    /// Blocks from `first` on were written in `epoch` to as many physical blocks from `physical` on.
+    pub fn put_run(
+        &mut self,
+        layer: LayerId,
+        first: BlockIndex,
+        epoch: Epoch,
+        physical: PhysicalBlock,
+        checksums: &[u32],
+    ) {
+        let mut done = 0;
+        while done < checksums.len() {
+            let (block, home) = (BlockIndex(first.0 + done as u64), PhysicalBlock(physical.0 + done as u64));
+            let count = (PAGE_LEN - block.slot()).min(checksums.len() - done);
+            self.put_in_page(layer, block, epoch, home, &checksums[done..done + count]);
+            done += count;
+        }
+    }
+
+    /// Blocks of one page.
+    fn put_in_page(
+        &mut self,
+        layer: LayerId,
+        first: BlockIndex,
+        epoch: Epoch,
+        physical: PhysicalBlock,
+        checksums: &[u32],
+    ) {
         let pages = self.layers.entry(layer).or_default();
         let before = pages.pages.len();
-        let versions = pages.versions(block.page());
-        let old = versions.newest(epoch).put(block.slot(), physical, checksum);
-        let added = pages.pages.len() - before;
-        self.bytes += added * PAGE_OVERHEAD + ENTRY_BYTES;
-        if let Some(old) = old {
-            self.bytes -= ENTRY_BYTES;
-            self.supersede(old);
+        let newest = pages.versions(first.page()).newest(epoch);
+        for (at, &checksum) in checksums.iter().enumerate() {
+            let home = PhysicalBlock(physical.0 + at as u64);
+            match newest.put(first.slot() + at, home, checksum) {
+                Some(old) => {
+                    self.superseded_blocks += 1;
+                    push(&mut self.superseded, old);
+                }
+                None => self.bytes += ENTRY_BYTES,
+            }
         }
+        self.bytes += (pages.pages.len() - before) * PAGE_OVERHEAD;
     }
 
     /// Makes holes of `blocks` blocks from `block` on.

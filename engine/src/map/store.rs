@@ -5,8 +5,11 @@
 //! 2. A checkpoint is durable when `flush` has returned; one that could not be flushed is flushed again, never
 //!    merged again.
 //! 3. Nothing here runs on a reactor thread.
+//! 4. RocksDB is asked to write only what the file system has room for: it recovers by itself from a table that did
+//!    not fit, but not from a manifest that did not.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
@@ -16,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::format::Malformed;
+use crate::sys::free_bytes;
 use crate::units::{Epoch, LayerId, Lsn};
 
 /// A column family.
@@ -97,8 +101,15 @@ pub struct MapStore {
     db: DB,
     cache: Cache,
     /// Bytes of batches written since the store was opened.
-    written: std::sync::atomic::AtomicU64,
+    written: AtomicU64,
+    /// The part of it that is flushed.
+    flushed: AtomicU64,
+    /// Where its files are; `None` in memory.
+    directory: Option<PathBuf>,
 }
+
+/// Room that a flush must leave for RocksDB's manifest and log, in bytes.
+const SPARE_BYTES: u64 = 4 << 20;
 
 fn damaged(operation: &'static str, source: rocksdb::Error) -> Error {
     let kind = match source.kind() {
@@ -154,7 +165,8 @@ impl MapStore {
         let all = families.into_iter().chain([ColumnFamilyDescriptor::new("default", default)]);
         let db =
             DB::open_cf_descriptors(&database, path, all).map_err(|error| damaged("open metadata", error))?;
-        Ok(Self { db, cache, written: 0.into() })
+        let directory = options.environment.is_none().then(|| path.to_owned());
+        Ok(Self { db, cache, written: 0.into(), flushed: 0.into(), directory })
     }
 
     fn family_options(family: Family, cache: &Cache, options: &StoreOptions) -> Options {
@@ -173,7 +185,7 @@ impl MapStore {
         family_options.set_compression_type(DBCompressionType::Lz4);
         if family == Family::Head {
             // Head pages are rewritten whole: fewer compactions of level 0 save nearly half of what they write.
-            family_options.set_level_zero_file_num_compaction_trigger(10);
+            family_options.set_level_zero_file_num_compaction_trigger(4);
         }
         family_options.set_write_buffer_size(options.write_buffer_bytes);
         family_options.set_max_write_buffer_number(3);
@@ -223,10 +235,28 @@ impl MapStore {
             Error::new(Kind::Bug, "write checkpoint", "state does not fit JSON").source(source)
         })?;
         batch.put(Family::Catalog, STATE_KEY, &json);
-        self.written.fetch_add(batch.bytes() as u64, std::sync::atomic::Ordering::Relaxed);
+        let bytes = batch.bytes() as u64;
+        self.check_room(bytes)?;
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(batch.batch, &options).map_err(|error| damaged("write checkpoint", error))
+        self.db.write_opt(batch.batch, &options).map_err(|error| damaged("write checkpoint", error))?;
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the file system has room for what is not flushed yet and `bytes` more (rule 4).
+    fn check_room(&self, bytes: u64) -> Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let failed = |source| Error::io("look for room", directory.display(), source);
+        let free = free_bytes(directory).map_err(failed)?;
+        let unflushed = self.written_bytes() - self.flushed.load(Ordering::Relaxed);
+        let needed = unflushed + bytes + SPARE_BYTES;
+        if free >= needed {
+            return Ok(());
+        }
+        let detail = format!("{} has {free} bytes free, and {needed} are needed", directory.display());
+        Err(Error::new(Kind::OutOfSpace, "write checkpoint", detail)
+            .hint("free space on the file system of the metadata directory"))
     }
 
     /// Makes durable what was written.
@@ -235,10 +265,14 @@ impl MapStore {
     /// [`Kind::OutOfSpace`] when the file system is full, else what RocksDB said. What was written stays in memory;
     /// flush again.
     pub fn flush(&self) -> Result<()> {
+        self.check_room(0)?;
+        let written = self.written_bytes();
         let families: Vec<_> = FAMILIES.iter().map(|&family| self.family(family)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_cfs_opt(&families, &options).map_err(|error| damaged("write checkpoint", error))
+        self.db.flush_cfs_opt(&families, &options).map_err(|error| damaged("write checkpoint", error))?;
+        self.flushed.store(written, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Bytes that the keys and values take on disk.
@@ -266,7 +300,7 @@ impl MapStore {
 
     /// Bytes of batches written since the store was opened, before compaction.
     pub fn written_bytes(&self) -> u64 {
-        self.written.load(std::sync::atomic::Ordering::Relaxed)
+        self.written.load(Ordering::Relaxed)
     }
 }
 

@@ -108,7 +108,7 @@ impl Pool {
             left: SharedFile::open(&tail_path)?,
             boot_id: boot_id()?,
             shape: options.tail,
-            buffers: crate::sys::BufferPool::new(64 << 20),
+            buffers: crate::sys::BufferPool::new(options::IDLE_BUFFER_BYTES),
         };
         let opened =
             recovery::open(&mut *device, &store, tail, |bytes| SharedFile::create(&tail_path, bytes))?;

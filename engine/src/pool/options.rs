@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::core::CoreOptions;
 use crate::error::{Error, Kind, Result};
 use crate::journal::tail::TailShape;
-use crate::map::store::StoreOptions;
+use crate::map::store::{FAMILIES, StoreOptions};
 use crate::recovery::{JOURNAL_BLOCKS_MIN, PoolShape};
 use crate::sys::DeviceKind;
 use crate::units::{BLOCK_BYTES, PoolId};
@@ -44,7 +44,24 @@ impl Default for PoolOptions {
     }
 }
 
+/// Bytes of memory for data on its way in and out that an open pool keeps when they lie idle.
+pub(super) const IDLE_BUFFER_BYTES: usize = 64 << 20;
+
 impl PoolOptions {
+    /// The most memory in bytes that an open pool of `pool_bytes` keeps under these options, its shared-memory file
+    /// included: page cache, changes not yet checkpointed (those that are written, those that a checkpoint is writing),
+    /// allocation bitmap, idle buffers, and the metadata store's cache and write buffers. What is in flight for
+    /// requests comes on top.
+    pub fn memory_bytes_max(&self, pool_bytes: u64) -> u64 {
+        // Writers wait at twice the bound; a checkpoint may be writing as much.
+        let overlays = 4 * self.core.overlay_bytes as u64;
+        let write_buffers = FAMILIES.len() as u64 * self.store.write_buffer_bytes as u64;
+        let store = self.store.cache_bytes as u64 + write_buffers;
+        let bitmap = pool_bytes / BLOCK_BYTES / 8;
+        let fixed = (self.core.cache_bytes + self.tail.bytes() + IDLE_BUFFER_BYTES) as u64;
+        fixed + overlays + store + bitmap
+    }
+
     /// The metadata directory of the pool at `path`.
     pub(super) fn meta_directory(&self, path: &Path, is_block_device: bool) -> Result<PathBuf> {
         match &self.meta {

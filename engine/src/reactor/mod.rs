@@ -36,6 +36,9 @@ use workers::Workers;
 const MESSAGES_MAX: usize = 1024;
 /// Completions handed out in one cycle, for the same reason.
 const COMPLETIONS_MAX: usize = 256;
+/// Device completions taken before their answers, and the requests that follow from them, go out. A device that has
+/// answered everything it had stands still until it gets the first of those.
+const COMPLETIONS_STEP: usize = 4;
 /// Longest sleep: the core has timers that count seconds.
 const TICK: Duration = Duration::from_millis(100);
 /// Longest sleep while the core gives back room or brings its cache up to a checkpoint, a part in each turn.
@@ -76,6 +79,7 @@ pub fn start(
         workers,
         in_flight: 0,
         completions: Vec::new(),
+        more: Vec::new(),
         undelivered: Vec::new(),
         ending: None,
         free_blocks: 0,
@@ -111,6 +115,8 @@ struct Reactor {
     workers: Workers,
     in_flight: usize,
     completions: Vec<DeviceCompletion>,
+    /// What the device did while the others were taken.
+    more: Vec<DeviceCompletion>,
     /// Answers of the core that did not fit into one cycle, newest first.
     undelivered: Vec<Completion>,
     ending: Option<Ending>,
@@ -141,6 +147,8 @@ impl Reactor {
     }
 
     fn run(&mut self) -> Option<Position> {
+        // The core knows the time before it takes the first change, which notes it.
+        self.turn();
         loop {
             let progress = self.cycle();
             match self.ending {
@@ -159,8 +167,7 @@ impl Reactor {
         let mut progress = self.take_messages();
         progress |= self.reap_device();
         progress |= self.turn_clients();
-        let now_ms = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
-        self.core.turn(now_ms, self.clock.now_ms());
+        self.turn();
         progress |= self.submit_to_device();
         progress |= self.deliver();
         progress |= self.end_cycle_of_clients();
@@ -173,9 +180,15 @@ impl Reactor {
         progress | self.sync_alone()
     }
 
+    fn turn(&mut self) {
+        let now_ms = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
+        self.core.turn(now_ms, self.clock.now_ms());
+    }
+
     /// Whether nothing is under way. After a failure some of it never ends; what the device has must.
     fn is_quiet(&self) -> bool {
         let settled = self.core.is_idle() && !self.core.is_flushing();
+        // What was collected and not taken yet still counts as in flight.
         self.in_flight == 0 && self.undelivered.is_empty() && (settled || self.core.failure().is_some())
     }
 
@@ -219,13 +232,22 @@ impl Reactor {
         true
     }
 
+    /// Takes what the device has done, some at a time.
     fn reap_device(&mut self) -> bool {
         self.device.poll(&mut self.completions);
-        let progress = !self.completions.is_empty();
-        self.in_flight -= self.completions.len();
-        for completion in self.completions.drain(..) {
-            self.core.device_completed(completion);
+        let mut progress = false;
+        while !self.completions.is_empty() {
+            progress = true;
+            let step = self.completions.len().min(COMPLETIONS_STEP);
+            self.in_flight -= step;
+            for completion in self.completions.drain(..step) {
+                self.core.device_completed(completion);
+            }
+            if !self.completions.is_empty() && self.deliver() && self.submit_to_device() {
+                self.device.poll(&mut self.more);
+            }
         }
+        std::mem::swap(&mut self.completions, &mut self.more);
         progress
     }
 

@@ -90,7 +90,7 @@ impl<'a> Blocking<'a> {
     /// `writes` are in LSN order; what can't be read counts as not there, because none of it was durable.
     pub(super) fn first_unwritten(
         &mut self,
-        writes: &[(Lsn, PhysicalBlock, &[u32])],
+        writes: &[(Lsn, PhysicalBlock, Vec<u32>)],
         area: &Range<u64>,
         verified: &mut u64,
     ) -> Result<Option<Lsn>> {
@@ -151,10 +151,10 @@ impl Expected {
     }
 }
 
-fn batches(writes: &[(Lsn, PhysicalBlock, &[u32])]) -> Vec<Batch> {
+fn batches(writes: &[(Lsn, PhysicalBlock, Vec<u32>)]) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
-    for &(lsn, physical, checksums) in writes {
-        let entries = checksums.iter().map(|&sum| (lsn, sum));
+    for (lsn, physical, checksums) in writes {
+        let entries = checksums.iter().map(|&sum| (*lsn, sum));
         match batches.last_mut() {
             Some(last)
                 if last.start + last.checksums.len() as u64 == physical.0

@@ -13,7 +13,7 @@ use crate::journal::replay::Chain;
 use crate::map::overlay::Overlay;
 use crate::map::store::{CheckpointState, Family, MapStore, StoreView, malformed};
 use crate::space::Space;
-use crate::units::{BlockIndex, PhysicalBlock};
+use crate::units::{BlockIndex, Epoch, LayerId, PAGE_BLOCKS, PhysicalBlock};
 
 pub(super) fn load(
     store: &MapStore,
@@ -28,8 +28,9 @@ pub(super) fn load(
         space: load_space(&view, superblock)?,
         overlay: Overlay::default(),
     };
+    let mut puts = Puts::default();
     for block in &chain.blocks {
-        if block.header.epoch != loaded.catalog.epoch() && !block.records.is_empty() {
+        if block.header.epoch != loaded.catalog.epoch() && block.kept() > 0 {
             let detail = format!(
                 "journal block {} was written in epoch {}, the catalog is in {}",
                 block.header.sequence,
@@ -38,11 +39,12 @@ pub(super) fn load(
             );
             return Err(Error::new(Kind::Damaged, "replay journal", detail));
         }
-        for record in &block.records {
-            loaded.apply(record)?;
+        for record in block.records()? {
+            loaded.apply(&record, &mut puts)?;
             report.records += 1;
         }
     }
+    puts.lay_over(&mut loaded.overlay, loaded.catalog.epoch());
     Ok(loaded)
 }
 
@@ -78,8 +80,8 @@ fn load_space(view: &StoreView<'_>, superblock: &Superblock) -> Result<Space> {
 }
 
 impl Loaded {
-    /// Lets a record take effect again.
-    fn apply(&mut self, record: &Record) -> Result<()> {
+    /// Lets a record take effect again, at the latest when what is put off is laid over.
+    fn apply(&mut self, record: &Record, puts: &mut Puts) -> Result<()> {
         let epoch = self.catalog.epoch();
         match record {
             Record::Write { layer, block, physical, checksums, .. } => {
@@ -91,29 +93,43 @@ impl Loaded {
                     )));
                 }
                 for (at, &sum) in (0..).zip(checksums) {
-                    let (block, physical) = (BlockIndex(block.0 + at), PhysicalBlock(physical.0 + at));
-                    self.overlay.put(*layer, block, epoch, physical, sum);
+                    puts.add(*layer, BlockIndex(block.0 + at), PhysicalBlock(physical.0 + at), sum);
                 }
             }
             Record::Unmap { layer, block, blocks, .. } => {
                 self.check_layer(*layer)?;
-                self.overlay.unmap(*layer, *block, *blocks, epoch);
+                if *blocks < PAGE_BLOCKS {
+                    let holes = block.0..block.0 + blocks;
+                    holes.for_each(|block| puts.add(*layer, BlockIndex(block), PhysicalBlock(0), 0));
+                } else {
+                    puts.lay_over(&mut self.overlay, epoch);
+                    self.overlay.unmap(*layer, *block, *blocks, epoch);
+                }
             }
             Record::Catalog(json) => {
-                let operation = Operation::decode(json)?;
-                self.catalog.check(&operation).map_err(|source| {
-                    damaged("a catalog record contradicts the catalog".to_owned()).source(source)
-                })?;
-                if let Some((layer, first, blocks)) = cut_off(&self.catalog, &operation) {
-                    self.overlay.unmap(layer, first, blocks, epoch);
-                }
-                self.catalog.apply(&operation);
+                puts.lay_over(&mut self.overlay, epoch);
+                self.apply_operation(json)?;
             }
+        }
+        if puts.0.len() >= PUTS_MAX {
+            puts.lay_over(&mut self.overlay, epoch);
         }
         Ok(())
     }
 
-    fn check_layer(&self, layer: crate::units::LayerId) -> Result<()> {
+    fn apply_operation(&mut self, json: &[u8]) -> Result<()> {
+        let operation = Operation::decode(json)?;
+        self.catalog.check(&operation).map_err(|source| {
+            damaged("a catalog record contradicts the catalog".to_owned()).source(source)
+        })?;
+        if let Some((layer, first, blocks)) = cut_off(&self.catalog, &operation) {
+            self.overlay.unmap(layer, first, blocks, self.catalog.epoch());
+        }
+        self.catalog.apply(&operation);
+        Ok(())
+    }
+
+    fn check_layer(&self, layer: LayerId) -> Result<()> {
         match self.catalog.layers.contains_key(&layer) {
             true => Ok(()),
             false => Err(damaged(format!("a record writes to layer {layer}, which there is not"))),
@@ -123,4 +139,33 @@ impl Loaded {
 
 fn damaged(detail: String) -> Error {
     Error::new(Kind::Damaged, "replay journal", detail)
+}
+
+/// Blocks put off before they are laid over the overlay.
+const PUTS_MAX: usize = 1 << 21;
+
+struct Put {
+    layer: LayerId,
+    block: BlockIndex,
+    physical: PhysicalBlock,
+    checksum: u32,
+}
+
+/// Blocks of one epoch that are not in the overlay yet. A full journal names millions at random; laid over it page by
+/// page they cost a fifth of what they cost one by one, each missing every cache of the processor.
+#[derive(Default)]
+struct Puts(Vec<Put>);
+
+impl Puts {
+    fn add(&mut self, layer: LayerId, block: BlockIndex, physical: PhysicalBlock, checksum: u32) {
+        self.0.push(Put { layer, block, physical, checksum });
+    }
+
+    /// The order of those of one page stays what it was: the last one counts.
+    fn lay_over(&mut self, overlay: &mut Overlay, epoch: Epoch) {
+        self.0.sort_by_key(|put| (put.layer, put.block.page()));
+        for put in self.0.drain(..) {
+            overlay.put(put.layer, put.block, epoch, put.physical, put.checksum);
+        }
+    }
 }

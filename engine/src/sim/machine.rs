@@ -15,7 +15,7 @@ use crate::journal::tail::TailShape;
 use crate::map::store::{MapStore, StoreOptions};
 use crate::recovery::{self, PoolShape, RecoveryReport, TailPlace};
 use crate::sys::{BufferPool, Memory};
-use crate::units::{Lsn, PoolId};
+use crate::units::{BLOCK_BYTES, Lsn, PoolId};
 
 /// The shape of simulated pools: everything small, so that every limit is met often.
 pub const DISK_BLOCKS: u64 = 16 + 64 + 1500;
@@ -109,6 +109,9 @@ impl Machine {
             reclaim_interval_ms: 300,
             sync_interval_ms: 200,
             unsynced_blocks: 128,
+            // Small enough that writes of all kinds take either way.
+            direct_bytes: if self.random.coin() { 4 } else { 16 } * BLOCK_BYTES,
+            checkpoint_journal_percent: 50,
             writes_in_flight: 3,
         };
         let mut core = Core::new(opened.parts, options);

@@ -1,5 +1,6 @@
 //! What the machine knows: the time, this boot's identity and randomness. Passed in wherever it is used.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -71,6 +72,15 @@ pub fn random_bytes<const N: usize>() -> Result<[u8; N]> {
         }
     }
     Ok(bytes)
+}
+
+/// Bytes that this process may still write to the file system of `path`.
+///
+/// # Errors
+/// What the operating system said.
+pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ mod waker;
 pub use buffer_pool::BufferPool;
 pub use choice::{DeviceKind, open_device};
 pub use file::{CreateOptions, DeviceFile, OpenMode};
-pub use host::{Clock, SystemClock, boot_id, random_bytes};
+pub use host::{Clock, SystemClock, boot_id, free_bytes, random_bytes};
 pub use memory::{Memory, MemorySlice};
 pub use peer::watch_peer;
 pub use plain::PlainDevice;

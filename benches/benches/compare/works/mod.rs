@@ -1,8 +1,15 @@
 //! The works of the table, each with a name that it can be asked for by.
 
+mod after_snapshot;
+mod delta;
+mod memory;
+mod metadata;
+mod nbd;
 mod random_read;
 mod random_write;
+mod reopen;
 mod sequential;
+mod snapshots;
 mod write_flush;
 
 use anyhow::Result;
@@ -14,9 +21,16 @@ use crate::table::Row;
 pub(crate) type Run = fn(&Settings) -> Result<Vec<Row>>;
 
 /// Every work, in the order of the table.
-pub(crate) const WORKS: [(&str, Run); 4] = [
+pub(crate) const WORKS: [(&str, Run); 11] = [
     ("random-write", random_write::run),
+    ("after-snapshot", after_snapshot::run),
     ("random-read", random_read::run),
     ("write-flush", write_flush::run),
     ("sequential", sequential::run),
+    ("snapshots", snapshots::run),
+    ("delta", delta::run),
+    ("reopen", reopen::run),
+    ("metadata", metadata::run),
+    ("memory", memory::run),
+    ("nbd", nbd::run),
 ];

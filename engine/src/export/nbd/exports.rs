@@ -136,7 +136,7 @@ fn find(catalog: &Catalog, name: &str) -> Result<Found> {
         None => (catalog.volume_named(name)?, None),
     };
     let Some(snapshot) = snapshot else {
-        let description = format!("volume {}", volume.name);
+        let description = format!("volume {} ({})", volume.name, identity(volume));
         let name = volume.name.clone();
         let info = ExportInfo { name, bytes: volume.bytes, read_only: false, description };
         return Ok((info, volume.id, None));
@@ -146,9 +146,22 @@ fn find(catalog: &Catalog, name: &str) -> Result<Found> {
         name: format!("{}@{}", volume.name, snapshot.name),
         bytes: snapshot.bytes,
         read_only: true,
-        description: format!("snapshot {} of volume {}", snapshot.name, volume.name),
+        description: format!(
+            "snapshot {} of volume {} ({}-{}-{})",
+            snapshot.name,
+            volume.name,
+            identity(volume),
+            snapshot.key.layer.0,
+            snapshot.key.epoch.0
+        ),
     };
     Ok((info, volume.id, Some(snapshot.key)))
+}
+
+/// Tells a volume from another that has its name, later or in another pool: a client that connects again must not go
+/// on with that one.
+fn identity(volume: &Volume) -> String {
+    format!("{}-{}", volume.id.0, volume.created_ms)
 }
 
 /// The default export: the pool's volume, when it has one only.

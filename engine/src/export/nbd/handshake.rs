@@ -291,7 +291,7 @@ impl Handshake {
         let wanted = |name: &String| {
             let is_asked_for =
                 |query: &&str| name == query || query.ends_with(':') && name.starts_with(query);
-            query.queries.is_empty() || query.queries.iter().any(|query| is_asked_for(query))
+            query.queries.is_empty() || query.queries.iter().any(is_asked_for)
         };
         for name in known.iter().filter(|name| wanted(name)).take(LISTED_MAX) {
             answer.put(reply::META_CONTEXT, &context(0, name));

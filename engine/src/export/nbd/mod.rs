@@ -1,7 +1,7 @@
-//! Volumes as NBD exports: `volume`, and read-only `volume@snapshot`; and a client of such exports.
+//! Volumes as NBD exports: `volume`, and read-only `volume@snapshot`; and a [client] of such exports.
 //!
-//! A connection begins in the [front](front), a thread that leads all handshakes. When it has chosen an export its
-//! socket moves to the reactor's thread, where the [traffic](traffic) serves all connections as one local client:
+//! A connection begins in the `front`, a thread that leads all handshakes. When it has chosen an export its
+//! socket moves to the reactor's thread, where the `traffic` serves all connections as one local client:
 //! receive, core, send. Block status is found on threads of its own, and TLS is spoken on a thread between the client
 //! and all of this.
 //!

@@ -165,7 +165,7 @@ mod tests {
             expected.extend([&[number; 28][..], &[0xee; 16], &[number; 10_000]].concat());
         }
         assert_eq!(sender.charge(), 1_000_000);
-        let (mut found, mut charge, mut blocked) = (Vec::new(), 0, false);
+        let (mut found, mut charge, mut blocked) = (Vec::<u8>::new(), 0, false);
         while !sender.is_empty() {
             let flushed = sender.flush(&server).expect("sent");
             charge += flushed.charge;

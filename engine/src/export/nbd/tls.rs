@@ -162,9 +162,9 @@ impl Bridge {
 
     /// Moves what can be moved; says whether anything was.
     fn step(&mut self) -> io::Result<bool> {
-        let mut moved = self.from_client()?;
-        moved |= self.to_plain()?;
-        moved |= self.from_plain()?;
+        let mut moved = self.hear_client()?;
+        moved |= self.pass_inward()?;
+        moved |= self.hear_server()?;
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut Stream(&self.client)) {
                 Ok(_) => moved = true,
@@ -175,7 +175,7 @@ impl Bridge {
         Ok(moved)
     }
 
-    fn from_client(&mut self) -> io::Result<bool> {
+    fn hear_client(&mut self) -> io::Result<bool> {
         if self.inward.ended || !self.inward.is_empty() {
             return Ok(false);
         }
@@ -209,7 +209,7 @@ impl Bridge {
         Ok(moved)
     }
 
-    fn to_plain(&mut self) -> io::Result<bool> {
+    fn pass_inward(&mut self) -> io::Result<bool> {
         let mut moved = false;
         while !self.inward.is_empty() {
             match self.plain.send(&[IoSlice::new(self.inward.rest())]) {
@@ -229,7 +229,7 @@ impl Bridge {
         Ok(moved)
     }
 
-    fn from_plain(&mut self) -> io::Result<bool> {
+    fn hear_server(&mut self) -> io::Result<bool> {
         let mut moved = false;
         if self.outward.is_empty() && !self.outward.ended {
             let mut buffer = [0; BUFFER_BYTES];

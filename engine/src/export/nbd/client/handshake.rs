@@ -216,7 +216,7 @@ impl Hand<'_> {
             ),
             reply::ERR_TLS_REQD => OpenError::Failed(
                 self.error(Kind::Invalid, format!("the server wants TLS{said}"))
-                    .hint("write the URI with nbds:// or nbds+unix://"),
+                    .hint("the client has no TLS yet: use the server's unix socket"),
             ),
             reply::ERR_POLICY => {
                 OpenError::Failed(self.error(Kind::Unavailable, format!("export {name:?} is refused{said}")))

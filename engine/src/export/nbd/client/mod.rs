@@ -108,6 +108,15 @@ impl Client {
     /// [`Kind::NotFound`] without such an export, [`Kind::Unavailable`] when nobody listens or the server refuses,
     /// [`Kind::Invalid`] when client and server have no way to speak with each other.
     pub fn connect(uri: &Uri, options: ClientOptions) -> Result<Self> {
+        if uri.is_tls {
+            // Never in plain text what was asked to be encrypted.
+            return Err(Error::new(
+                Kind::Invalid,
+                "connect to NBD server",
+                format!("{uri}: the client has no TLS"),
+            )
+            .hint("use a unix socket, or plain NBD through an encrypted tunnel"));
+        }
         let open = || Connection::open(uri).map_err(OpenError::into_error);
         let first = open()?;
         let export = first.export.clone();

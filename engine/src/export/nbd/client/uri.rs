@@ -18,9 +18,6 @@ pub struct Uri {
     pub is_tls: bool,
     /// The export's name; empty is the server's default.
     pub export: String,
-    /// Where the certificates for TLS are (the parameter `tls-certificates`): `ca-cert.pem`, and for a server that
-    /// asks for them `client-cert.pem` and `client-key.pem`.
-    pub certificates: Option<PathBuf>,
 }
 
 /// A server's socket.
@@ -36,7 +33,7 @@ impl Uri {
     /// An export behind a unix socket.
     pub fn unix(socket: impl Into<PathBuf>, export: impl Into<String>) -> Self {
         let address = Address::Unix(socket.into());
-        Self { address, is_tls: false, export: export.into(), certificates: None }
+        Self { address, is_tls: false, export: export.into() }
     }
 }
 
@@ -54,18 +51,12 @@ impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "nbds" } else { "nbd" };
         let export = escaped(&self.export);
-        let mut parameters = Vec::new();
         match &self.address {
             Address::Unix(path) => {
-                write!(f, "{scheme}+unix:///{export}")?;
-                parameters.push(format!("socket={}", escaped(&path.to_string_lossy())));
+                write!(f, "{scheme}+unix:///{export}?socket={}", escaped(&path.to_string_lossy()))
             }
-            address @ Address::Tcp(..) => write!(f, "{scheme}://{address}/{export}")?,
+            address @ Address::Tcp(..) => write!(f, "{scheme}://{address}/{export}"),
         }
-        if let Some(path) = &self.certificates {
-            parameters.push(format!("tls-certificates={}", escaped(&path.to_string_lossy())));
-        }
-        if parameters.is_empty() { Ok(()) } else { write!(f, "?{}", parameters.join("&")) }
     }
 }
 
@@ -92,15 +83,9 @@ fn parse(text: &str) -> Result<Uri, &'static str> {
     };
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, export) = place.split_once('/').unwrap_or((place, ""));
-    let (mut socket, mut certificates) = (None, None);
-    for parameter in query.split('&') {
-        match parameter.split_once('=') {
-            Some(("socket", path)) => socket = Some(PathBuf::from(unescaped(path)?)),
-            Some(("tls-certificates", path)) => certificates = Some(PathBuf::from(unescaped(path)?)),
-            // The document asks that parameters nobody knows are passed over.
-            _ => {}
-        }
-    }
+    // The document asks that parameters nobody knows are passed over.
+    let socket = query.split('&').find_map(|parameter| parameter.strip_prefix("socket="));
+    let socket = socket.map(|path| unescaped(path).map(PathBuf::from)).transpose()?;
     let address = match (is_unix, socket) {
         (true, Some(path)) if path != Path::new("") => Address::Unix(path),
         (true, _) => return Err("a unix socket needs ?socket=PATH"),
@@ -111,7 +96,7 @@ fn parse(text: &str) -> Result<Uri, &'static str> {
     if export.len() > STRING_BYTES_MAX {
         return Err("its export's name is longer than 4096 bytes");
     }
-    Ok(Uri { address, is_tls, export, certificates })
+    Ok(Uri { address, is_tls, export })
 }
 
 fn tcp(authority: &str) -> Result<Address, &'static str> {
@@ -180,7 +165,7 @@ mod tests {
         check("nbds://alice@example.com/pg", tcp("example.com", 10809), true, "pg");
         check("nbd+unix:///pg@monday?socket=/run/a.sock", unix("/run/a.sock"), false, "pg@monday");
         check("nbd+unix:///?socket=/tmp/a%20b&new=1", unix("/tmp/a b"), false, "");
-        check("nbds+unix:///x%3fy?tls-certificates=/etc/x&socket=/s", unix("/s"), true, "x?y");
+        check("nbds+unix:///x%3fy?new=/etc/x&socket=/s", unix("/s"), true, "x?y");
     }
 
     #[test]

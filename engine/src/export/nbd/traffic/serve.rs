@@ -1,0 +1,163 @@
+//! One connection's turn: requests are taken out of what it sent and handed to the core, then it is received from.
+
+use super::{Traffic, UnderWay};
+use crate::core;
+use crate::core::Target;
+use crate::export::nbd::connection::{Grant, Phase};
+use crate::export::nbd::finders::Question;
+use crate::export::nbd::protocol::transmission::{Request, StatusExtent, command, command_flags};
+use crate::export::nbd::protocol::{Malformed, errno};
+use crate::export::nbd::receive::Next;
+use crate::export::nbd::request::{self, Refusal};
+use crate::export::nbd::status::{ANSWERED_MAX, Range};
+use crate::reactor::Port;
+use crate::sys::MemorySlice;
+
+/// Bytes received from one connection before others have their turn.
+const TURN_BYTES_MAX: usize = 1 << 20;
+/// Bytes of headers, errors and block status that wait to be sent before a connection is received from again.
+const HEAD_BYTES_MAX: usize = 256 << 10;
+
+impl Traffic {
+    /// One connection's turn: its requests are handed on, then it is received from.
+    pub(super) fn serve(&mut self, key: usize, port: &mut Port<'_>) {
+        let mut received = 0;
+        loop {
+            match self.hand_on(key, port) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_) => {
+                    self.counters.protocol_faults.add(1);
+                    return self.kill(key);
+                }
+            }
+            let connection = &mut self.connections[key];
+            let (true, Some(socket)) = (connection.readable, &connection.socket) else { return };
+            if received >= TURN_BYTES_MAX {
+                port.stay_awake();
+                return self.list(key);
+            }
+            match connection.receiver.receive(socket, port.buffers()) {
+                Ok(here) if here.bytes == 0 => return self.drain(key),
+                Ok(here) => {
+                    received += here.bytes;
+                    connection.moved_at = self.now;
+                    // After a hang-up no readiness comes any more: read on until the end is seen.
+                    connection.readable = !here.drained || connection.hung_up;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => connection.readable = false,
+                Err(_) => return self.kill(key),
+            }
+        }
+    }
+
+    /// Hands on what was received. Whether more may be received.
+    pub(super) fn hand_on(
+        &mut self,
+        key: usize,
+        port: &mut Port<'_>,
+    ) -> std::result::Result<bool, Malformed> {
+        loop {
+            let connection = &mut self.connections[key];
+            let is_full = connection.under_way >= self.limits.requests_per_connection
+                || connection.sender.head_bytes() > HEAD_BYTES_MAX;
+            if connection.phase != Phase::Open || is_full {
+                return Ok(false);
+            }
+            let contexts = connection.contexts.len();
+            let (budget, held) = (&mut self.budget, &mut connection.bytes);
+            let mut refused = Grant::Yes;
+            let mut grant = |request: &Request| {
+                let bytes = memory_of(request, contexts);
+                refused = budget.ask(*held, bytes);
+                if refused == Grant::Yes {
+                    budget.take(bytes);
+                    *held += bytes;
+                }
+                refused == Grant::Yes
+            };
+            match connection.receiver.next(port.buffers(), &mut grant)? {
+                Next::More => return Ok(true),
+                Next::NoMemory => {
+                    // Its own memory comes back when it is answered or has taken an answer, which lists it.
+                    if refused == Grant::NotNow
+                        && !std::mem::replace(&mut connection.is_short_of_memory, true)
+                    {
+                        self.short.push(key);
+                    }
+                    return Ok(false);
+                }
+                Next::Request(request, _) if request.command == command::DISC => {
+                    self.drain(key);
+                    return Ok(false);
+                }
+                Next::Request(request, data) => self.begin(key, request, data, port),
+            }
+        }
+    }
+
+    /// Begins a request, whose memory was granted.
+    pub(super) fn begin(
+        &mut self,
+        key: usize,
+        request: Request,
+        data: Option<MemorySlice>,
+        port: &mut Port<'_>,
+    ) {
+        let connection = &mut self.connections[key];
+        connection.under_way += 1;
+        let (volume, target) = (connection.opened.volume, connection.opened.target);
+        let bytes = match target {
+            Target::Volume(volume) => port.catalog().volume(volume).map(|volume| volume.bytes),
+            Target::Snapshot(snapshot) => port.catalog().snapshot(snapshot).map(|snapshot| snapshot.bytes),
+        };
+        let checked = bytes
+            .map_err(|error| Refusal::of(&error))
+            .and_then(|bytes| request::check(&request, &connection.serving(bytes)));
+        let contexts = connection.contexts.clone();
+        let under_way = UnderWay {
+            connection: key,
+            request,
+            started: self.now,
+            bytes: memory_of(&request, contexts.len()),
+        };
+        let tag = self.under_way.insert(under_way);
+        if let Err(refusal) = checked {
+            return self.finish(tag, Err(refusal));
+        }
+        let (offset, length) = (request.offset, u64::from(request.length));
+        let fua = request.flags & command_flags::FUA != 0;
+        let submitted = match (request.command, data) {
+            (command::READ | command::CACHE, _) => {
+                let length = length.min(core::request::READ_BYTES_MAX);
+                core::Request::Read { target, offset, length }
+            }
+            (command::WRITE, Some(data)) => core::Request::Write { volume, offset, data, fua },
+            (command::TRIM | command::WRITE_ZEROES, _) => {
+                core::Request::Unmap { volume, offset, length, fua }
+            }
+            (command::FLUSH, _) => core::Request::Flush,
+            _ => {
+                let one = request.flags & command_flags::REQ_ONE != 0;
+                let range = Range { offset, length: request.length, one };
+                if !self.finders.ask(Question { tag, volume, target, contexts, range }) {
+                    self.finish(tag, Err(Refusal::new(errno::EIO, "block status can't be found now")));
+                }
+                return;
+            }
+        };
+        port.submit(tag as u64, submitted);
+    }
+}
+
+/// What a request has of the budget: what it writes, or what its answer holds.
+fn memory_of(request: &Request, contexts: usize) -> usize {
+    match request.command {
+        command::BLOCK_STATUS => contexts * ANSWERED_MAX * size_of::<StatusExtent>(),
+        command::READ | command::WRITE | command::CACHE => {
+            let most = u32::try_from(core::request::READ_BYTES_MAX).unwrap_or(u32::MAX);
+            usize::try_from(request.length.min(most)).unwrap_or(usize::MAX)
+        }
+        _ => 0,
+    }
+}

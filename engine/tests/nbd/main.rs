@@ -1,0 +1,13 @@
+//! The NBD server with real clients (libnbd, qemu, fio) and with hostile ones, on pools in real files.
+//!
+//! The Debian packages fio, libnbd-bin, python3-libnbd and qemu-utils hold the clients; `make test` installs them.
+
+mod client;
+mod connections;
+mod hostile;
+mod peers;
+mod place;
+mod random;
+mod scripts;
+mod status;
+mod tls;
