@@ -199,7 +199,7 @@ fn bad_requests_are_told_what_is_wrong_with_them() {
         let told = failed["error"]["message"].as_str().expect("a message");
         assert!(answered.status == status && told.starts_with(message), "{body}: {answered:?}");
     }
-    let long = format!("{{\"volume\":\"{}\"}}", "a".repeat(2 * MIB));
+    let long = format!("{{\"volume\":\"{}\"}}", "a".repeat(MIB));
     let answered = ask(&shell.socket(), "POST", "/v1/volume/rename", &long);
     assert_eq!(answered.status, 400, "no request is that long");
     assert_eq!(shell.json(&["volume", "list"])["volumes"], json!([]));

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use firn_engine::error::{Error, Kind};
+use firn_engine::error::Error;
 
 use crate::name::PointName;
+use crate::runtime;
 
 /// `firn attach`
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ pub(crate) struct Attach {
     pub(crate) list: bool,
     /// The server: the path of its unix socket, or an NBD URI without the export's name
     ///
-    /// Without it, it is nbd.sock in the runtime directory, where `firn serve` listens.
+    /// Without it, it is nbd.sock beside the daemon's own socket, where `firn serve` listens.
     #[arg(long, env = "FIRN_NBD", hide_env_values = true, value_name = "SOCKET|URI")]
     pub(crate) nbd: Option<String>,
     /// How many connections to the server
@@ -70,18 +71,7 @@ pub(crate) struct Runtime {
 impl Runtime {
     /// The directory, as an absolute path.
     pub(crate) fn path(&self) -> Result<PathBuf, Error> {
-        let path = match &self.runtime {
-            Some(path) => path.clone(),
-            None if rustix::process::geteuid().is_root() => PathBuf::from("/run/firn"),
-            None => match std::env::var_os("XDG_RUNTIME_DIR") {
-                Some(folder) => PathBuf::from(folder).join("firn"),
-                None => {
-                    let error =
-                        Error::new(Kind::Invalid, "find runtime directory", "XDG_RUNTIME_DIR is not set");
-                    return Err(error.hint("give --runtime DIR"));
-                }
-            },
-        };
+        let path = self.runtime.clone().unwrap_or_else(runtime::directory);
         std::path::absolute(&path)
             .map_err(|source| Error::io("find runtime directory", path.display(), source))
     }

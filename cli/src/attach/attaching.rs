@@ -25,14 +25,14 @@ struct Attached<'a> {
     uri: &'a str,
 }
 
-/// Attaches what was named, and answers with the device.
-pub(crate) fn attach(attach: &Attach, name: &str) -> Result<Answer> {
+/// Attaches what was named, and answers with the device. `daemon` is the socket of the daemon's API, when it was said.
+pub(crate) fn attach(attach: &Attach, daemon: Option<&Path>, name: &str) -> Result<Answer> {
     if !rustix::process::geteuid().is_root() {
         let error = Error::new(Kind::Invalid, "attach", "only root can make a block device");
         return Err(error.hint("run it with sudo").into());
     }
     TransportKind::choose()?;
-    let uri = uri(attach, name)?;
+    let uri = uri(attach, daemon, name)?;
     let entry = Entry::of(&attach.runtime.path()?, &uri);
     let (connections, reconnect_timeout) = (attach.connections.get().into(), attach.reconnect_timeout);
     let record = Start { entry: &entry, uri: &uri, connections, reconnect_timeout }.run()?;
@@ -62,11 +62,17 @@ fn dress(attach: &Attach, record: &Record) -> Result<(), Error> {
 }
 
 /// Where the export is. The helper runs elsewhere, so its paths are absolute.
-fn uri(attach: &Attach, name: &str) -> Result<Uri, Error> {
+fn uri(attach: &Attach, daemon: Option<&Path>, name: &str) -> Result<Uri, Error> {
     let mut uri = match &attach.nbd {
         Some(place) if place.contains("://") => place.parse::<Uri>()?,
         Some(place) => Uri::unix(PathBuf::from(place), ""),
-        None => Uri::unix(attach.runtime.path()?.join("nbd.sock"), ""),
+        None => {
+            let socket = match daemon {
+                Some(socket) => socket.to_owned(),
+                None => attach.runtime.path()?.join("firn.sock"),
+            };
+            Uri::unix(socket.with_file_name("nbd.sock"), "")
+        }
     };
     if !uri.export.is_empty() && uri.export != name {
         let detail = format!("the URI names {}, the command {name}", uri.export);

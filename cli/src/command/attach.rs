@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 
+use crate::args::Globals;
 use crate::args::attach::Attach;
 use crate::attach;
 use crate::output::Answer;
 
-pub(super) fn run(attach: &Attach) -> Result<Answer> {
+pub(super) fn run(globals: &Globals, attach: &Attach) -> Result<Answer> {
     match &attach.name {
-        Some(name) => attach::attach(attach, &name.to_string()),
+        Some(name) => attach::attach(attach, globals.socket.as_deref(), &name.to_string()),
         None => attach::list(&attach.runtime.path()?),
     }
 }

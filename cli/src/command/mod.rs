@@ -33,7 +33,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Noun::Import(import) => with_service(globals, |service| import::run(service, &import)),
         Noun::Export(export) => with_service(globals, |service| export::run(service, &export)),
         Noun::Serve(serve) => daemon::run(globals, *serve),
-        Noun::Attach(attach) => attach::run(&attach),
+        Noun::Attach(attach) => attach::run(globals, &attach),
         Noun::Detach(detach) => crate::attach::detach(&detach),
         Noun::AttachHelper(helper) => crate::attach::run_helper(&helper),
         Noun::Completions { shell } => manual::completions(shell),

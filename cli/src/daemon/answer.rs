@@ -28,7 +28,7 @@ pub(super) async fn operation<O: Operation>(State(daemon): State<Arc<Daemon>>, r
         Ok(request) => daemon.clone().short(move |served| request.run(served)).await,
         Err(failure) => Err(failure),
     };
-    let status = done.as_ref().map_or_else(|failure| http_status(failure), |_| StatusCode::OK);
+    let status = done.as_ref().map_or_else(http_status, |_| StatusCode::OK);
     daemon.answered(O::ROUTE, status, began, done.as_ref().err());
     match done {
         Ok(view) => Json(view).into_response(),

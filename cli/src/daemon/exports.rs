@@ -38,9 +38,7 @@ fn options(settings: &Settings) -> ServerOptions {
     ServerOptions { listen, tls, limits }
 }
 
-/// Makes the URIs of exports for clients on this host.
-pub(super) fn local_uri(server: &Server) -> Option<Box<dyn Fn(&str) -> String + Send + Sync>> {
-    let local = |address: &&Address| matches!(address, Address::Unix(_));
-    let address = server.addresses().iter().find(local)?.clone();
-    Some(Box::new(move |export| address.uri(export)))
+/// Where clients on this host find the exports.
+pub(super) fn local_address(server: &Server) -> Option<Address> {
+    server.addresses().iter().find(|address| matches!(address, Address::Unix(_))).cloned()
 }

@@ -134,7 +134,7 @@ impl Daemon {
         let nbd = exports::start(&pool, settings)?;
         let metadata = metadata(path, settings.meta.as_deref());
         Ok(Self {
-            served: Served { pool, path: path.clone(), metadata, uri: exports::local_uri(&nbd) },
+            served: Served { pool, path: path.clone(), metadata, nbd: exports::local_address(&nbd) },
             nbd,
             metrics: Metrics::default(),
             short: Arc::new(Semaphore::new(SHORT)),

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 #[derive(Debug)]
 pub(super) struct NbdMetrics(pub(super) Statistics);
 
+/// A number's name, what it is, whether it only rises, and where it is found.
 type Row = (&'static str, &'static str, MetricType, fn(&Statistics) -> u64);
 
 const SERVER: &[Row] = &[
@@ -41,7 +42,10 @@ const SERVER: &[Row] = &[
     ),
 ];
 
-const KINDS: &[(&str, fn(&VolumeStatistics) -> &KindStatistics)] = &[
+/// A kind of request, and where its counters are found.
+type Kind = (&'static str, fn(&VolumeStatistics) -> &KindStatistics);
+
+const KINDS: &[Kind] = &[
     ("read", |volume| &volume.reads),
     ("write", |volume| &volume.writes),
     ("flush", |volume| &volume.flushes),
@@ -49,7 +53,10 @@ const KINDS: &[(&str, fn(&VolumeStatistics) -> &KindStatistics)] = &[
     ("other", |volume| &volume.others),
 ];
 
-const COUNTERS: &[(&str, &str, fn(&KindStatistics) -> u64)] = &[
+/// A counter's name, what it is, and where it is found.
+type KindRow = (&'static str, &'static str, fn(&KindStatistics) -> u64);
+
+const COUNTERS: &[KindRow] = &[
     ("nbd_requests", "Requests answered, by volume and kind", |kind| kind.requests),
     ("nbd_errors", "Requests answered with an error", |kind| kind.errors),
     ("nbd_bytes", "Bytes that requests were about", |kind| kind.bytes),

@@ -120,7 +120,7 @@ impl Body for Lines {
             Some(first) => Some(first),
             None => std::task::ready!(self.from.poll_recv(context)),
         };
-        let data = piece.map(|piece| piece.unwrap_or_else(|failure| last_line(failure)));
+        let data = piece.map(|piece| piece.unwrap_or_else(last_line));
         Poll::Ready(data.map(|data| Ok(Frame::data(data))))
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use firn_engine::catalog;
 use firn_engine::error::{Error, Kind};
+use firn_engine::export::nbd::Address;
 use firn_engine::group::Group;
 use firn_engine::pool::Pool;
 use firn_engine::snapshot::Snapshot;
@@ -16,8 +17,8 @@ pub(crate) struct Served {
     pub(crate) pool: Pool,
     pub(crate) path: PathBuf,
     pub(crate) metadata: PathBuf,
-    /// Makes the URI of an export, where the pool is exported.
-    pub(crate) uri: Option<Box<dyn Fn(&str) -> String + Send + Sync>>,
+    /// Where NBD clients on this host find its exports, when it has any.
+    pub(crate) nbd: Option<Address>,
 }
 
 impl Served {
@@ -57,6 +58,6 @@ impl Served {
 
     /// Where an NBD client finds the volume or snapshot `export`.
     pub(crate) fn nbd_uri(&self, export: &str) -> Option<String> {
-        self.uri.as_ref().map(|uri| uri(export))
+        self.nbd.as_ref().map(|address| address.uri(export))
     }
 }

@@ -1,6 +1,6 @@
 //! HTTP over a unix socket, as any client would speak it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -23,7 +23,11 @@ impl Connection {
     pub(crate) fn ask(&mut self, method: &str, path: &str, body: &str) -> Answered {
         let request =
             format!("{method} {path} HTTP/1.1\r\nhost: firn\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        self.0.get_mut().write_all(request.as_bytes()).expect("it is sent");
+        match self.0.get_mut().write_all(request.as_bytes()) {
+            // The server has answered without reading all of it.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            sent => sent.expect("it is sent"),
+        }
         let status = self.line().split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         let (mut length, mut is_chunked) = (0, false);
         loop {
