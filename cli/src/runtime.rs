@@ -1,6 +1,7 @@
 //! The runtime directory: where sockets are, and which daemon serves which pool.
 //!
-//! 1. It is `$FIRN_RUNTIME`, else `/run/firn` for root, else `$XDG_RUNTIME_DIR/firn`, else `/tmp/firn-UID`.
+//! 1. It is `$FIRN_RUNTIME`, else `/run/firn` for root, else `$XDG_RUNTIME_DIR/firn`, which is `/run/user/UID/firn` unless
+//!    something else was said. Never a place where another user could make it first.
 //! 2. A daemon notes there which socket serves its pool. The note is for the error of who finds the pool locked, so one
 //!    that a killed daemon left does no harm: nobody finds that pool locked.
 
@@ -18,7 +19,7 @@ pub(crate) fn directory() -> PathBuf {
     match variable("XDG_RUNTIME_DIR") {
         _ if user.is_root() => "/run/firn".into(),
         Some(directory) => directory.join("firn"),
-        None => format!("/tmp/firn-{}", user.as_raw()).into(),
+        None => format!("/run/user/{}/firn", user.as_raw()).into(),
     }
 }
 

@@ -3,7 +3,7 @@
 #[macro_use]
 mod shell;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
@@ -222,7 +222,21 @@ fn metrics() {
     ] {
         assert_eq!(metric(&shell, line).as_deref(), Some(value), "{line}");
     }
-    assert!(ask(&shell.socket(), "GET", "/metrics", "").body.ends_with("# EOF\n"));
+    let page = ask(&shell.socket(), "GET", "/metrics", "").body;
+    assert!(page.ends_with("# EOF\n"), "{page}");
+
+    let log = String::from_utf8(shell.read("log")).expect("UTF-8");
+    let address = log.lines().find_map(|line| line.split_once("serving metrics at=")).expect("its address").1;
+    let over_tcp = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(address).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: firn\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    assert!(over_tcp("/metrics").contains("firn_pool_volumes 1\n"));
+    assert!(over_tcp("/v1/volume/list").starts_with("HTTP/1.1 404 "), "metrics, and nothing else");
 }
 
 #[test]

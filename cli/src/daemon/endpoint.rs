@@ -2,11 +2,12 @@
 //!
 //! 1. The lock on `SOCKET.lock` says who has the socket. It ends with the process, so a socket file without a lock was
 //!    left by a daemon that died, and is replaced.
+//!    Only the daemon's user may open that file: whoever can open it can lock it.
 //! 2. The socket is for the daemon's user and group only.
 
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +74,7 @@ fn lock(path: &Path) -> Result<File, Error> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let failed = |source| Error::io("lock the socket", Path::new(&beside).display(), source);
-    let file = File::options().create(true).append(true).open(&beside).map_err(failed)?;
+    let file = File::options().create(true).append(true).mode(0o600).open(&beside).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => {

@@ -187,6 +187,7 @@ impl Daemon {
 
     fn answer_metrics(self: Arc<Self>, listener: StdTcpListener) -> Result<JoinHandle<()>> {
         listener.set_nonblocking(true)?;
+        tracing::info!(at = %listener.local_addr()?, "serving metrics");
         let listener = Limited::new(TcpListener::from_std(listener)?, METRICS_CONNECTIONS);
         let router = Api::metrics_only().router(self.clone());
         Ok(tokio::spawn(self.until_stopped(axum::serve(listener, router))))
