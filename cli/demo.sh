@@ -34,7 +34,7 @@ trap clean_up EXIT
 
 cd "$folder"
 export FIRN_POOL=pool
-unset FIRN_META
+unset FIRN_META FIRN_SOCKET
 
 run() { # a command as a person types it
     printf '\n$ firn %s\n' "$*"
