@@ -33,9 +33,15 @@ pub(super) struct Merge<'m, 'a> {
 #[derive(Default)]
 struct PageEdits {
     undo: BTreeMap<Epoch, Undo>,
-    changed: BTreeMap<Epoch, Changed>,
+    changed: BTreeMap<Epoch, ChangedEdit>,
     dead: BTreeMap<(Epoch, Epoch), Vec<dead::PhysicalRun>>,
     displaced_since_keyframe: u8,
+}
+
+/// A page's mask of one interval, as the store has it and as it is to be.
+struct ChangedEdit {
+    stored: Option<Changed>,
+    mask: Changed,
 }
 
 impl<'m, 'a> Merge<'m, 'a> {
@@ -141,14 +147,15 @@ impl<'m, 'a> Merge<'m, 'a> {
         edits: &mut PageEdits,
     ) -> Result<()> {
         let changed = match edits.changed.entry(interval) {
-            std::collections::btree_map::Entry::Occupied(present) => present.into_mut(),
+            std::collections::btree_map::Entry::Occupied(present) => &mut present.into_mut().mask,
             std::collections::btree_map::Entry::Vacant(vacant) => {
                 let key = keys::changed(self.layer, interval, index);
                 let stored = self.edits.view.get(Family::Changed, &key)?;
-                let stored = stored.map(|value| undo::decode_changed(&value)).transpose();
-                vacant.insert(
-                    stored.map_err(|source| malformed(Family::Changed, &key, source))?.unwrap_or_default(),
-                )
+                let stored = stored
+                    .map(|value| undo::decode_changed(&value))
+                    .transpose()
+                    .map_err(|source| malformed(Family::Changed, &key, source))?;
+                &mut vacant.insert(ChangedEdit { stored, mask: stored.unwrap_or_default() }).mask
             }
         };
         let bit = 1 << slot;
@@ -229,9 +236,10 @@ impl<'m, 'a> Merge<'m, 'a> {
                 &undo::encode(undo),
             );
         }
-        for (end, changed) in &edits.changed {
+        // Most overwrites are of blocks that changed in the interval already.
+        for (end, changed) in edits.changed.iter().filter(|(_, edit)| edit.stored != Some(edit.mask)) {
             let key = keys::changed(self.layer, *end, index);
-            self.edits.batch.put(Family::Changed, &key, &undo::encode_changed(changed));
+            self.edits.batch.put(Family::Changed, &key, &undo::encode_changed(&changed.mask));
         }
         for ((end, birth), mut runs) in edits.dead {
             let key = keys::dead(self.layer, end, birth, index);
