@@ -9,12 +9,13 @@ use super::entry::Record;
 use super::tool;
 use crate::args::attach::FileSystem;
 
-/// Mounts the device at `target`, with a new file system if one was asked for.
+/// Mounts the device at `target`, a directory that is made where there is none, with a new file system if one was
+/// asked for.
 pub(super) fn mount(record: &Record, target: &Path, new: Option<FileSystem>) -> Result<(), Error> {
-    if !fs::metadata(target).is_ok_and(|metadata| metadata.is_dir()) {
+    fs::create_dir_all(target).map_err(|source| {
         let detail = format!("{} is no directory", target.display());
-        return Err(Error::new(Kind::Invalid, "mount", detail).hint("make it with mkdir, and mount there"));
-    }
+        Error::new(Kind::Invalid, "mount", detail).source(source)
+    })?;
     let found = match new {
         Some(new) => {
             make(record, new)?;
