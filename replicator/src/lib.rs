@@ -1,0 +1,6 @@
+//! firn's replicator: recovery points of volumes, kept where the volumes are not.
+//!
+//! Today that is the ground a vault will stand on: the trait of object stores, and a directory as one.
+
+pub mod error;
+pub mod store;

@@ -1,0 +1,227 @@
+//! Stores: where a vault's objects lie. One small trait, blocking, which a directory and (in tests) memory implement.
+//!
+//! 1. An object appears whole or not at all, and is durable when the call that made it returns.
+//! 2. Of any number of `put_if_absent` and `publish` under one key, at the same time or one after the other, exactly
+//!    one says [`Put::Created`]. This is what commits rest on.
+//! 3. A read after a returned write sees it, and so does a list.
+//! 4. A key is made of checked segments ([`Key`]), so that no key leaves the store.
+//!
+//! `contract` holds every implementation to this.
+
+#[cfg(any(test, feature = "sim"))]
+pub mod contract;
+mod directory;
+#[cfg(any(test, feature = "sim"))]
+pub mod faults;
+mod key;
+#[cfg(any(test, feature = "sim"))]
+mod memory;
+
+pub use directory::DirectoryStore;
+pub use key::Key;
+#[cfg(any(test, feature = "sim"))]
+pub use memory::MemoryStore;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+
+/// Objects that one list returns at most.
+pub const LIST_MAX: usize = 1000;
+
+/// What a conditional put did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// The object is there now, and was not before.
+    Created,
+    /// Something is there already, and was left as it is.
+    Exists,
+}
+
+/// What is known of an object without reading it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectInfo {
+    /// Its key.
+    pub key: Key,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was written by the store's clock, in ms since 1970.
+    pub modified_ms: u64,
+}
+
+/// How strongly an object is locked against deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockMode {
+    /// A privileged user may still delete it.
+    Governance,
+    /// Nobody may delete it before its date.
+    Compliance,
+}
+
+/// A lock with a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// How strong it is.
+    pub mode: LockMode,
+    /// Until when by the store's clock, in ms since 1970.
+    pub until_ms: u64,
+}
+
+/// What a store can do beyond keeping objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// A put that fails where something is, decided in one place.
+    pub conditional_put: bool,
+    /// An overwritten or deleted object can be had back.
+    pub versions: bool,
+    /// Objects can be locked until a date.
+    pub retention: bool,
+    /// Objects can be locked without a date.
+    pub legal_hold: bool,
+}
+
+/// A place for objects. All calls block; all may be made from several threads at once.
+pub trait Store: Send + Sync {
+    /// How the store is named in messages.
+    fn name(&self) -> String;
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The store's own time, in ms since 1970.
+    ///
+    /// # Errors
+    /// [`Kind::Retry`] or [`Kind::Unavailable`] when the store does not answer.
+    fn clock_ms(&self) -> Result<u64>;
+
+    /// Begins an object that has no name yet, for bodies that should not lie in memory. What is dropped without being
+    /// published leaves nothing.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    fn stage(&self) -> Result<Box<dyn Stage + '_>>;
+
+    /// Writes an object unless something is there; durable on return.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put). After an error the object may be there all the same.
+    fn put_if_absent(&self, key: &Key, body: &[u8]) -> Result<Put> {
+        let mut stage = self.stage()?;
+        stage.append(body)?;
+        stage.publish(key)
+    }
+
+    /// Writes an object over what is there; durable on return.
+    ///
+    /// # Errors
+    /// [`Kind::Retry`], [`Kind::Unavailable`] or [`Kind::OutOfSpace`]; [`Kind::Conflict`] when what is there is locked.
+    fn put(&self, key: &Key, body: &[u8]) -> Result<()>;
+
+    /// Reads an object whole.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], [`Kind::Retry`], [`Kind::Unavailable`].
+    fn get(&self, key: &Key) -> Result<Vec<u8>>;
+
+    /// Reads exactly `length` bytes from `offset`.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); [`Kind::Damaged`] when the object ends before.
+    fn get_range(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>>;
+
+    /// What is known of an object; nothing when there is none.
+    ///
+    /// # Errors
+    /// [`Kind::Retry`], [`Kind::Unavailable`].
+    fn head(&self, key: &Key) -> Result<Option<ObjectInfo>>;
+
+    /// Objects whose key starts with `prefix`, in the order of their keys' bytes, from the first after `after`;
+    /// at most [`LIST_MAX`], and fewer only at the end.
+    ///
+    /// # Errors
+    /// [`Kind::Retry`], [`Kind::Unavailable`].
+    fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<ObjectInfo>>;
+
+    /// Deletes an object; it is no error when there is none.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when it is locked; [`Kind::Retry`], [`Kind::Unavailable`].
+    fn delete(&self, key: &Key) -> Result<()>;
+
+    /// The date until which an object is locked.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the store has no locks; as [`get`](Self::get).
+    fn retention(&self, key: &Key) -> Result<Option<Retention>> {
+        Err(self.cannot("read retention", key))
+    }
+
+    /// Locks an object, or moves its date later.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the store has no locks, [`Kind::Conflict`] for an earlier date or a weaker mode.
+    fn set_retention(&self, key: &Key, _retention: Retention) -> Result<()> {
+        Err(self.cannot("set retention", key))
+    }
+
+    /// Whether an object is under legal hold.
+    ///
+    /// # Errors
+    /// As [`retention`](Self::retention).
+    fn legal_hold(&self, key: &Key) -> Result<bool> {
+        Err(self.cannot("read legal hold", key))
+    }
+
+    /// Puts an object under legal hold, or takes that back.
+    ///
+    /// # Errors
+    /// As [`retention`](Self::retention).
+    fn set_legal_hold(&self, key: &Key, _held: bool) -> Result<()> {
+        Err(self.cannot("set legal hold", key))
+    }
+
+    /// The error of a store without locks.
+    fn cannot(&self, operation: &'static str, key: &Key) -> Error {
+        Error::new(Kind::Invalid, operation, format!("{} cannot lock {key}", self.name()))
+            .hint("use a store with object lock")
+    }
+}
+
+/// An object in the making.
+pub trait Stage: Send {
+    /// Adds to its end.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Gives it its name, unless something has that already; durable on return.
+    ///
+    /// # Errors
+    /// As [`Store::put_if_absent`].
+    fn publish(self: Box<Self>, key: &Key) -> Result<Put>;
+}
+
+/// Shows `visit` every object under `prefix`, page by page.
+///
+/// # Errors
+/// What the store or `visit` said.
+pub fn each_object(
+    store: &dyn Store,
+    prefix: &str,
+    mut visit: impl FnMut(ObjectInfo) -> Result<()>,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = store.list(prefix, after.as_ref())?;
+        let is_last = page.len() < LIST_MAX;
+        for object in page {
+            after = Some(object.key.clone());
+            visit(object)?;
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
