@@ -5,8 +5,8 @@
 //! 2. A checkpoint is durable when `flush` has returned; one that could not be flushed is flushed again, never
 //!    merged again.
 //! 3. Nothing here runs on a reactor thread.
-//! 4. RocksDB is asked to write only what the file system has room for: it recovers by itself from a table that did
-//!    not fit, but not from a manifest that did not.
+//! 4. RocksDB is asked to write only what the file system has room for: it does not get over every write that did
+//!    not fit, and then refuses all others until it is opened again.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
