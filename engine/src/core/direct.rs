@@ -36,27 +36,22 @@ pub(super) struct Direct {
 }
 
 impl Core {
-    /// Whether a write takes this way: it is large, covers whole blocks, and none of them is zero.
+    /// Whether a write takes this way: it is large, covers whole blocks, none of them is zero, and there is room for
+    /// all of it at once. In a pool that is nearly full it goes through the tail, a chunk at a time, each of which can
+    /// wait for what the one before displaced.
     pub(super) fn is_direct(&self, job: &WriteJob) -> bool {
         let Some(data) = job.data() else { return false };
         job.length() >= self.options.direct_bytes
             && job.covers_whole_blocks()
             && data.offset().is_multiple_of(BLOCK_LEN)
+            && self.has_space(job.end() - job.first())
             && !data.bytes(0, data.len()).chunks_exact(BLOCK_LEN).any(is_zero)
     }
 
-    /// Allocates the blocks and hands the data to the device.
-    pub(super) fn write_directly(&mut self, mut job: WriteJob) -> Advance {
+    /// Allocates the blocks, for which there is room, and hands the data to the device.
+    pub(super) fn write_directly(&mut self, mut job: WriteJob) {
         let blocks = job.end() - job.first();
-        match self.space_for(blocks, &mut job) {
-            Room::Yes => {}
-            Room::Wait => return Advance::Parked(Box::new(job)),
-            Room::No(error) => {
-                self.end_write(job, Err(error));
-                return Advance::Gone;
-            }
-        }
-        let Some(data) = job.data().cloned() else { return Advance::Gone };
+        let Some(data) = job.data().cloned() else { return };
         let runs = self.allocate_runs(blocks);
         let checksums = data.bytes(0, data.len()).chunks_exact(BLOCK_LEN).map(checksum).collect();
         self.lock(&mut job);
@@ -71,7 +66,6 @@ impl Core {
             let request = DeviceRequest::Write { offset: run.start.offset(), from };
             self.request(Pending::Direct { job }, request);
         }
-        Advance::Gone
     }
 
     fn allocate_runs(&mut self, blocks: u64) -> VecDeque<PhysicalRun> {
@@ -100,7 +94,8 @@ impl Core {
         }
         let job = self.direct_jobs.remove(key);
         if let Advance::Parked(job) = self.advance_write(job) {
-            self.parked_writes.push_back(*job);
+            // Before those that wait for room: what it displaces may be that.
+            self.parked_writes.push_front(*job);
         }
     }
 

@@ -52,21 +52,26 @@ impl Core {
                 _ => Room::Wait,
             };
         }
-        self.space_for(blocks, job)
-    }
-
-    /// Whether the pool has so many blocks to give.
-    pub(super) fn space_for(&mut self, blocks: u64, job: &mut WriteJob) -> Room {
-        if blocks == 0 || self.space.free_blocks() >= blocks + self.reserve_blocks() {
+        if blocks == 0 || self.has_space(blocks) {
             return Room::Yes;
         }
         self.wait_for_space(blocks, job)
+    }
+
+    /// Whether the pool has so many blocks to give now.
+    pub(super) fn has_space(&self, blocks: u64) -> bool {
+        self.space.free_blocks() >= blocks + self.reserve_blocks()
     }
 
     /// Space displaced by overwrites comes back at a checkpoint: a write waits for one that began after it came.
     fn wait_for_space(&mut self, blocks: u64, job: &mut WriteJob) -> Room {
         if let Some(error) = self.checkpoints.failure() {
             return Room::No(stuck(error));
+        }
+        // What large writes displace counts from when they are published: a checkpoint before that brings none of it.
+        if !self.direct_jobs.is_empty() {
+            job.waits_for = None;
+            return Room::Wait;
         }
         let may_come = !self.active.is_empty()
             || self.frozen.is_some()

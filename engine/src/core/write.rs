@@ -236,8 +236,9 @@ impl Core {
         if job.direct.is_some() {
             return self.publish_direct(job, layer);
         }
-        if self.is_direct(&job) && job.cursor == job.first() {
-            return self.write_directly(job);
+        if job.cursor == job.first() && self.is_direct(&job) {
+            self.write_directly(job);
+            return Advance::Gone;
         }
         let partial = job.partial();
         if partial != [false, false] && job.edges_from != Some((layer, self.cuts)) {

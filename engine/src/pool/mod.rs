@@ -132,7 +132,8 @@ impl Pool {
     }
 
     /// Closes the pool: makes everything durable, makes a last checkpoint, and marks the pool as clean. Requests under
-    /// way end, new ones are refused with [`Kind::Unavailable`]; so is a second close.
+    /// way end, new ones are refused with [`Kind::Unavailable`], and so may be large writes that are still on their way
+    /// to the device; so is a second close.
     ///
     /// # Errors
     /// What the device or the metadata store said; the pool is closed all the same, and the next open recovers it.

@@ -51,6 +51,37 @@ fn a_full_pool_refuses_writes_and_nothing_else() {
     });
 }
 
+/// A large write takes its blocks before it displaces others: those that came meanwhile and found no room were refused,
+/// though every one of them only overwrites.
+#[test]
+fn large_overwrites_at_depth_in_a_nearly_full_pool_all_find_room() {
+    each_device(|place| {
+        let pool = place.create(64 * MIB);
+        let volume = pool.create_volume("a", 128 * MIB, Tags::new()).expect("created");
+        let mut filled = 0;
+        while pool.status().is_ok_and(|status| status.free_bytes > status.reserve_bytes + 8 * MIB) {
+            volume.write_at(filled * MIB, &pattern(1, filled, 1 << 20)).expect("written");
+            filled += 1;
+        }
+        pool.checkpoint().expect("checkpoint");
+        std::thread::scope(|scope| {
+            for writer in 0..16_u64 {
+                let volume = &volume;
+                scope.spawn(move || {
+                    for round in 0..4 {
+                        let bytes = pattern(round, writer, 1 << 20);
+                        volume.write_at(writer * MIB, &bytes).expect("an overwrite finds room");
+                    }
+                });
+            }
+        });
+        for writer in 0..16_u64 {
+            let last = pattern(3, writer, 1 << 20);
+            assert_same(&read(&volume, writer * MIB, 1 << 20), &last, "the last round");
+        }
+    });
+}
+
 #[test]
 fn a_volume_shrinks_only_where_nothing_is_cut() {
     let place = Place::new(DeviceKind::Auto);
