@@ -45,6 +45,9 @@ impl Reply<'_> {
         }
         let fragments = request.flags & command_flags::DF == 0;
         let runs = if fragments { runs(&data, offset) } else { vec![(data.len(), false)] };
+        let last_data = runs.iter().rposition(|&(_, zero)| !zero);
+        // The slices keep the whole buffer, holes included, until the last of them is sent.
+        let mut uncharged = data.len();
         let mut at = 0;
         for (index, &(length, zero)) in runs.iter().enumerate() {
             let flags = if index + 1 == runs.len() { chunk::DONE } else { 0 };
@@ -55,7 +58,9 @@ impl Reply<'_> {
             } else {
                 let header = data_header(cookie, flags, place, bytes);
                 self.sender.head(|out| out.extend_from_slice(&header));
-                self.sender.data(data.slice(at, length));
+                let charge = if Some(index) == last_data { uncharged } else { length };
+                uncharged -= charge;
+                self.sender.data(data.slice(at, length), charge);
             }
             at += length;
         }
@@ -64,7 +69,8 @@ impl Reply<'_> {
     fn done_with(self, data: MemorySlice) {
         let reply = SimpleReply { error: 0, cookie: self.cookie };
         self.sender.head(|out| out.extend_from_slice(&reply.encode()));
-        self.sender.data(data);
+        let charge = data.len();
+        self.sender.data(data, charge);
     }
 
     /// What each context says; its number is its place.
@@ -73,7 +79,7 @@ impl Reply<'_> {
             let last = usize::try_from(id).is_ok_and(|id| id + 1 == contexts.len());
             let flags = if last { chunk::DONE } else { 0 };
             let cookie = self.cookie;
-            self.sender.head(|out| transmission::put_status(out, cookie, flags, id, extents));
+            self.sender.charged_head(|out| transmission::put_status(out, cookie, flags, id, extents));
         }
     }
 }
@@ -116,6 +122,24 @@ fn is_zero(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::sys::Memory;
+
+    /// One block of data in a large buffer once cost a client that does not read only the block.
+    #[test]
+    fn data_with_holes_is_charged_for_the_buffer_it_keeps() {
+        let data = MemorySlice::whole(Memory::heap(64 * BLOCK_LEN));
+        data.copy_in(20 * BLOCK_LEN, b"x");
+        data.copy_in(50 * BLOCK_LEN, b"x");
+        let mut sender = Sender::default();
+        let request = transmission::Request {
+            flags: 0,
+            command: command::READ,
+            cookie: 1,
+            offset: 0,
+            length: 64 * 4096,
+        };
+        Reply { sender: &mut sender, cookie: 1, structured: true }.data(&request, data);
+        assert_eq!(sender.charge(), 64 * BLOCK_LEN);
+    }
 
     #[test]
     fn only_long_runs_of_zeros_are_told() {

@@ -1,6 +1,7 @@
 //! What a connection has to send: headers in one buffer, data where the engine left it, passed to the kernel together.
 //!
-//! Data is charged for until the last byte of it is sent; the sender says how much of the charge is over.
+//! What keeps memory is charged for until the last byte of it is sent; the sender says how much of the charge is over.
+//! What of the headers is sent is let go of even if the queue never runs empty.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,9 +15,10 @@ const FLUSH_BYTES_MAX: usize = 1 << 20;
 const HEADS_KEPT: usize = 64 << 10;
 
 enum Piece {
-    /// So many of the next bytes of `heads`.
-    Head(usize),
-    Data(MemorySlice),
+    /// So many of the next bytes of `heads`, and what is charged for them.
+    Head(usize, usize),
+    /// Data, and what is charged for it.
+    Data(MemorySlice, usize),
 }
 
 /// How a flush went.
@@ -59,19 +61,30 @@ impl Sender {
 
     /// Appends a header, or several, as `put` writes them.
     pub(super) fn head(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        self.put(put, false);
+    }
+
+    /// Appends what may be long, as `put` writes it, and charges its length.
+    pub(super) fn charged_head(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
+        self.put(put, true);
+    }
+
+    fn put(&mut self, put: impl FnOnce(&mut Vec<u8>), charged: bool) {
         let before = self.heads.len();
         put(&mut self.heads);
         let bytes = self.heads.len() - before;
+        let charge = if charged { bytes } else { 0 };
+        self.charge += charge;
         match self.pieces.back_mut() {
-            Some(Piece::Head(last)) => *last += bytes,
-            _ => self.pieces.push_back(Piece::Head(bytes)),
+            Some(Piece::Head(last, before)) => (*last, *before) = (*last + bytes, *before + charge),
+            _ => self.pieces.push_back(Piece::Head(bytes, charge)),
         }
     }
 
-    /// Appends data, for which its length is charged.
-    pub(super) fn data(&mut self, data: MemorySlice) {
-        self.charge += data.len();
-        self.pieces.push_back(Piece::Data(data));
+    /// Appends data and charges for it. That is more than its length where it keeps a larger buffer from being let go.
+    pub(super) fn data(&mut self, data: MemorySlice, charge: usize) {
+        self.charge += charge;
+        self.pieces.push_back(Piece::Data(data, charge));
     }
 
     /// Sends what the socket takes.
@@ -100,12 +113,12 @@ impl Sender {
         let (mut count, mut head, mut skip) = (0, self.heads_sent, self.piece_sent);
         for (part, piece) in parts.iter_mut().zip(&self.pieces) {
             *part = match piece {
-                Piece::Head(bytes) => {
+                Piece::Head(bytes, _) => {
                     let rest = &self.heads[head..head + bytes - skip];
                     head += rest.len();
                     IoSlice::new(rest)
                 }
-                Piece::Data(data) => IoSlice::new(data.bytes(skip, data.len() - skip)),
+                Piece::Data(data, _) => IoSlice::new(data.bytes(skip, data.len() - skip)),
             };
             skip = 0;
             count += 1;
@@ -117,12 +130,12 @@ impl Sender {
     fn passed(&mut self, mut bytes: usize) -> usize {
         let mut over = 0;
         while let Some(piece) = self.pieces.front() {
-            let length = match piece {
-                Piece::Head(bytes) => *bytes,
-                Piece::Data(data) => data.len(),
+            let (length, charge) = match piece {
+                Piece::Head(bytes, charge) => (*bytes, *charge),
+                Piece::Data(data, charge) => (data.len(), *charge),
             };
             let here = bytes.min(length - self.piece_sent);
-            if matches!(piece, Piece::Head(_)) {
+            if matches!(piece, Piece::Head(..)) {
                 self.heads_sent += here;
             }
             self.piece_sent += here;
@@ -130,15 +143,16 @@ impl Sender {
             if self.piece_sent < length {
                 break;
             }
-            if matches!(piece, Piece::Data(_)) {
-                over += length;
-            }
+            over += charge;
             self.piece_sent = 0;
             self.pieces.pop_front();
         }
         if self.heads_sent == self.heads.len() {
             self.heads.clear();
             self.heads.shrink_to(HEADS_KEPT);
+            self.heads_sent = 0;
+        } else if self.heads_sent >= HEADS_KEPT {
+            self.heads.drain(..self.heads_sent);
             self.heads_sent = 0;
         }
         self.charge -= over;
@@ -161,7 +175,7 @@ mod tests {
             sender.head(|out| out.extend([0xee; 16]));
             let data = MemorySlice::whole(Memory::heap(10_000));
             data.copy_in(0, &[number; 10_000]);
-            sender.data(data);
+            sender.data(data, 10_000);
             expected.extend([&[number; 28][..], &[0xee; 16], &[number; 10_000]].concat());
         }
         assert_eq!(sender.charge(), 1_000_000);
@@ -182,5 +196,24 @@ mod tests {
         assert!(blocked, "the socket was never full");
         assert!(found == expected, "{} of {} bytes", found.len(), expected.len());
         assert_eq!((charge, sender.charge()), (1_000_000, 0));
+    }
+
+    /// A client that reads steadily, but never all of it, once made every header ever sent stay in memory.
+    #[test]
+    fn headers_that_are_sent_are_let_go_of_while_others_wait() {
+        let (server, client) = Socket::pair().expect("a pair");
+        let mut sender = Sender::default();
+        let mut part = vec![0; 64 << 10];
+        for _ in 0..200 {
+            sender.charged_head(|out| out.resize(out.len() + (32 << 10), 7));
+            sender.flush(&server).expect("sent");
+            assert!(sender.heads.len() <= sender.head_bytes() + HEADS_KEPT, "what is sent is kept");
+            while sender.head_bytes() > 128 << 10 {
+                client.receive_bytes(&mut part).expect("received");
+                sender.flush(&server).expect("sent");
+            }
+        }
+        assert!(!sender.is_empty(), "the queue must never have run empty");
+        assert!(sender.charge() >= sender.head_bytes(), "what waits is charged");
     }
 }

@@ -36,12 +36,15 @@ impl Traffic {
             connection.socket = None;
             connection.sender = Sender::default();
             // What is under way gives its own part back when it ends.
-            let kept: usize = self
-                .under_way
-                .iter()
-                .filter(|(_, request)| request.connection == key)
-                .map(|(_, request)| request.bytes)
-                .sum();
+            let kept: usize = match connection.under_way {
+                0 => 0,
+                _ => self
+                    .under_way
+                    .iter()
+                    .filter(|(_, request)| request.connection == key)
+                    .map(|(_, request)| request.bytes)
+                    .sum(),
+            };
             let over = self.connections[key].bytes.saturating_sub(kept);
             self.give_back(key, over);
         }

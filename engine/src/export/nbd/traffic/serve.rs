@@ -150,10 +150,14 @@ impl Traffic {
     }
 }
 
+/// Most bytes of a block status chunk before its extents.
+const STATUS_HEAD_MAX: usize = 64;
+
 /// What a request has of the budget: what it writes, or what its answer holds.
 fn memory_of(request: &Request, contexts: usize) -> usize {
     match request.command {
-        command::BLOCK_STATUS => contexts * ANSWERED_MAX * size_of::<StatusExtent>(),
+        // A chunk's header and its extents, for each context: never less than is charged for the answer.
+        command::BLOCK_STATUS => contexts * (ANSWERED_MAX * size_of::<StatusExtent>() + STATUS_HEAD_MAX),
         command::READ | command::WRITE | command::CACHE => {
             let most = u32::try_from(core::request::READ_BYTES_MAX).unwrap_or(u32::MAX);
             usize::try_from(request.length.min(most)).unwrap_or(usize::MAX)
