@@ -102,8 +102,11 @@ fn force(entry: &Entry, record: &Record) -> Result<(), Error> {
     if entry.lock()?.is_none() {
         end_helper(record).map_err(|source| Error::io("end helper", record.pid, source))?;
     }
-    for target in mounts::of_device(&record.device)?.iter().rev() {
-        unmount(target, UnmountFlags::DETACH).map_err(|errno| busy_mount(target, errno))?;
+    // The helper may be long dead, and its device somebody else's by now.
+    if transport::is_on(entry, &record.device)? {
+        for target in mounts::of_device(&record.device)?.iter().rev() {
+            unmount(target, UnmountFlags::DETACH).map_err(|errno| busy_mount(target, errno))?;
+        }
     }
     transport::release(entry)?;
     entry.remove()

@@ -136,6 +136,8 @@ impl Entry {
         let path = self.folder.with_added_extension("lock");
         let failed = |source| Error::io("lock what is attached", path.display(), source);
         if let Some(parent) = path.parent() {
+            // Only what is attached is ours alone: the runtime directory also has the daemon's sockets.
+            parent.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
             DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
         }
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
@@ -155,7 +157,10 @@ impl Entry {
     /// Removes the directory, without what is mounted in it. The lock is held, or the helper is the caller.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         let failed = |source| Error::io("forget what was attached", self.folder.display(), source);
-        for path in [self.log_path(), self.folder.join(RECORD), self.folder.join(HEALTH)] {
+        let [record, health] = [RECORD, HEALTH].map(|name| self.folder.join(name));
+        // A helper that was killed in the middle of writing left the new file beside the old one.
+        let halves = [&record, &health].map(|path| path.with_added_extension(NEW));
+        for path in halves.into_iter().chain([self.log_path(), record, health]) {
             absent(fs::remove_file(path)).map_err(failed)?;
         }
         for path in [self.export_path(), self.folder.clone()] {
@@ -194,7 +199,7 @@ impl Entry {
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         let path = self.folder.join(name);
         let text = serde_json::to_vec_pretty(value).map_err(io::Error::other);
-        let new = path.with_added_extension("new");
+        let new = path.with_added_extension(NEW);
         let written = text.and_then(|text| fs::write(&new, text)).and_then(|()| fs::rename(&new, &path));
         written.map_err(|source| Error::io("write down what is attached", path.display(), source))
     }
@@ -202,6 +207,8 @@ impl Entry {
 
 const RECORD: &str = "record.json";
 const HEALTH: &str = "health.json";
+/// What is put to a name while the file is written.
+const NEW: &str = "new";
 
 fn folder(runtime: &Path) -> PathBuf {
     runtime.join("attach")

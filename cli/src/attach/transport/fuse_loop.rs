@@ -70,6 +70,11 @@ pub(super) fn release(entry: &Entry) -> Result<(), Error> {
     }
 }
 
+/// Whether a loop device is the one on the entry's file.
+pub(super) fn is_on(entry: &Entry, device: &Path) -> Result<bool, Error> {
+    Ok(loop_device::on(&entry.export_path().join(FILE_NAME))?.iter().any(|found| found == device))
+}
+
 /// Whether the loop device or the file system is still there.
 pub(super) fn is_present(entry: &Entry) -> Result<bool, Error> {
     let folder = entry.export_path();

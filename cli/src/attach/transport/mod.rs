@@ -62,6 +62,11 @@ pub(super) fn release(entry: &Entry) -> Result<(), Error> {
     fuse_loop::release(entry)
 }
 
+/// Whether a device is still the entry's.
+pub(super) fn is_on(entry: &Entry, device: &Path) -> Result<bool, Error> {
+    fuse_loop::is_on(entry, device)
+}
+
 /// Whether the kernel still has something of the device.
 pub(super) fn is_present(entry: &Entry) -> Result<bool, Error> {
     fuse_loop::is_present(entry)
