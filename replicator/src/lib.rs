@@ -3,4 +3,5 @@
 //! Today that is the ground a vault will stand on: the trait of object stores, and a directory as one.
 
 pub mod error;
+pub mod format;
 pub mod store;
