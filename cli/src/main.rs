@@ -19,11 +19,13 @@ mod name;
 mod operation;
 mod output;
 mod progress;
+mod retention;
 mod runtime;
 mod service;
 mod size;
 mod table;
 mod time;
+mod vaults;
 
 use std::process::ExitCode;
 

@@ -132,7 +132,8 @@ fn open(path: &Path, globals: &Globals) -> Result<Served, Error> {
 
 /// A pool that this process has for one command.
 pub(crate) fn own(pool: Pool, path: &Path, globals: &Globals) -> Served {
-    Served { pool, path: path.to_owned(), metadata: metadata(path, globals.meta.as_deref()), nbd: None }
+    let metadata = metadata(path, globals.meta.as_deref());
+    Served { pool, path: path.to_owned(), metadata, nbd: None, state: globals.state.clone() }
 }
 
 /// Says how a pool that is not there is made, and who has one that is locked.

@@ -134,7 +134,13 @@ impl Daemon {
         let nbd = exports::start(&pool, settings)?;
         let metadata = metadata(path, settings.meta.as_deref());
         Ok(Self {
-            served: Served { pool, path: path.clone(), metadata, nbd: exports::local_address(&nbd) },
+            served: Served {
+                pool,
+                path: path.clone(),
+                metadata,
+                nbd: exports::local_address(&nbd),
+                state: settings.state.clone(),
+            },
             nbd,
             metrics: Metrics::default(),
             short: Arc::new(Semaphore::new(SHORT)),

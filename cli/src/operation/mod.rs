@@ -13,6 +13,7 @@ pub(crate) mod pool;
 pub(crate) mod scrub;
 pub(crate) mod served;
 pub(crate) mod snapshot;
+pub(crate) mod vault;
 pub(crate) mod volume;
 
 use firn_engine::error::Error;

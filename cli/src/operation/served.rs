@@ -19,6 +19,8 @@ pub(crate) struct Served {
     pub(crate) metadata: PathBuf,
     /// Where NBD clients on this host find its exports, when it has any.
     pub(crate) nbd: Option<Address>,
+    /// The state directory, when one was named.
+    pub(crate) state: Option<PathBuf>,
 }
 
 impl Served {
