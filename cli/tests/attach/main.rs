@@ -3,6 +3,8 @@
 
 mod postgres;
 mod stage;
+#[path = "../shell/takedown.rs"]
+mod takedown;
 mod writer;
 
 use std::fs::File;
