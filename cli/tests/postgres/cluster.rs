@@ -37,10 +37,7 @@ impl Cluster {
         give(folder);
         let cluster = Self::at(folder);
         let data = cluster.data();
-        cluster.run(
-            "initdb",
-            &["--data-checksums", "--no-sync", "--auth", "trust", "-U", "postgres", "-D", &data],
-        );
+        cluster.run("initdb", &["--data-checksums", "--auth", "trust", "-U", "postgres", "-D", &data]);
         cluster
     }
 

@@ -226,7 +226,7 @@ pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut content = Vec::with_capacity(bytes + 8);
     while content.len() < bytes {
-        content.extend_from_slice(&random.next().to_le_bytes());
+        content.extend_from_slice(&random.draw().to_le_bytes());
     }
     content.truncate(bytes);
     content

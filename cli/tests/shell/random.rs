@@ -9,7 +9,7 @@ impl Random {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -19,7 +19,7 @@ impl Random {
     /// One that is less than `bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         // The high bits are the better ones, and a bias of 2^-32 does no harm here.
-        (self.next() >> 32) % bound
+        (self.draw() >> 32) % bound
     }
 }
 
