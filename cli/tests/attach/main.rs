@@ -1,7 +1,6 @@
 //! Attached volumes on this machine's kernel: made, mounted, listed, taken away, and what becomes of them when either
 //! side dies.
 
-mod postgres;
 mod stage;
 #[path = "../shell/takedown.rs"]
 mod takedown;

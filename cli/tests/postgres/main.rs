@@ -6,4 +6,5 @@ mod shell;
 mod bank;
 mod cluster;
 mod ledger;
+mod pgbench;
 mod session;
