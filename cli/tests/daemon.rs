@@ -183,6 +183,10 @@ fn every_route_is_in_the_document_and_answers() {
     for name in refs {
         assert!(document["components"]["schemas"][name].is_object(), "{name} is described nowhere");
     }
+    for (name, field) in [("Statistics", "written_bytes"), ("CheckReport", "discrepancies")] {
+        let described = &document["components"]["schemas"][name]["properties"][field];
+        assert!(described["type"].is_string(), "{name}.{field}: {described}");
+    }
 }
 
 #[test]
