@@ -30,6 +30,10 @@ mod vaults;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(helper) = args::attach::Helper::started() {
+        return attach::run_helper(&helper)
+            .map_or_else(|error| exit::report(&error, false), |()| ExitCode::SUCCESS);
+    }
     let cli = args::Cli::typed();
     let json = cli.globals.json;
     match command::run(cli).and_then(|answer| answer.print(json).map(|()| answer.exit_code())) {

@@ -125,9 +125,6 @@ pub(crate) enum Noun {
     Attach(attach::Attach),
     /// Take an attached block device away
     Detach(attach::Detach),
-    /// Serve an attached block device; `firn attach` starts it
-    #[command(hide = true)]
-    AttachHelper(attach::Helper),
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -37,7 +37,6 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Noun::Serve(serve) => daemon::run(globals, *serve),
         Noun::Attach(attach) => attach::run(globals, &attach),
         Noun::Detach(detach) => crate::attach::detach(&detach),
-        Noun::AttachHelper(helper) => crate::attach::run_helper(&helper),
         Noun::Completions { shell } => manual::completions(shell),
         Noun::Man { directory } => manual::man(directory.as_deref()),
     }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use firn_engine::core::Statistics;
 use firn_engine::error::Error;
 use firn_engine::pool::PoolStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::report::PoolStatistics;
 use super::{Operation, Route, Served};
 use crate::time;
 
@@ -60,8 +60,7 @@ pub(crate) struct PoolView {
     pub(crate) recovery: RecoveryView,
     /// Counters since the pool was opened, and how full every queue and cache is. They are for looking at: which there
     /// are changes with the engine.
-    #[schema(value_type = Object)]
-    pub(crate) statistics: Statistics,
+    pub(crate) statistics: PoolStatistics,
 }
 
 /// What opening the pool found and did.
@@ -125,7 +124,7 @@ impl From<PoolStatus> for PoolView {
                 repaired_superblock: recovery.repaired_superblock,
                 notes: recovery.notes,
             },
-            statistics: status.statistics,
+            statistics: PoolStatistics(status.statistics),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Attached volumes on this machine's kernel: made, mounted, listed, taken away, and what becomes of them when either
 //! side dies.
 
-mod postgres;
 mod stage;
+#[path = "../shell/takedown.rs"]
+mod takedown;
 mod writer;
 
 use std::fs::File;
