@@ -5,8 +5,10 @@
 //! 2. Whatever is not known, or contradicts itself, is kept.
 
 pub mod calendar;
+pub mod class;
 mod expire;
 pub mod keep;
+pub mod lock;
 pub mod verdict;
 
 pub use keep::{Keep, Rule};
