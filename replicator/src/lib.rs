@@ -4,4 +4,5 @@
 
 pub mod error;
 pub mod format;
+pub mod policy;
 pub mod store;
