@@ -6,3 +6,4 @@ pub mod error;
 pub mod format;
 pub mod policy;
 pub mod store;
+pub mod vault;

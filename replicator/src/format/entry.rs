@@ -181,6 +181,8 @@ pub struct Committed {
     pub stored_bytes: u64,
     /// The point whose changes since were sent.
     pub parent: Option<Digest>,
+    /// The data key of its runs and packs; all zeros when they are not encrypted.
+    pub key: KeyId,
     /// Until when it must be kept.
     pub retain_until_ms: Option<u64>,
     /// Until when, and how, everything it reaches was locked in the store before this entry was written.

@@ -63,6 +63,11 @@ pub fn slot(id: KeyId) -> Key {
     key(format!("{KEYS}{id}"))
 }
 
+/// The identity of the key slot or data key of this name.
+pub fn key_id(key: &Key) -> Option<KeyId> {
+    KeyId::parse(key.as_str().strip_prefix(KEYS)?).ok()
+}
+
 /// A retention class: packs of one class and period are locked until one date. 1 to 16 lower-case letters, digits or
 /// `-`, beginning with a letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

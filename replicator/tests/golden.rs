@@ -1,0 +1,260 @@
+//! Golden vaults of every published format version: what an old firn wrote, today's firn and the independent reader
+//! in `docs/reader` read.
+//!
+//! `golden/v1` holds two vaults, made by `golden/script.rs` with nothing but the formats: one that is not encrypted,
+//! and one that is. What they hold stands at the end of this file and can be followed in the script. A published
+//! version's files never change; `FIRN_GOLDEN_WRITE=1` makes them anew while the version is not published yet, and
+//! what stands here, and the examples in `docs/format.md`, are then to be compared with the script again.
+
+#[path = "golden/content.rs"]
+mod content;
+#[path = "golden/files.rs"]
+mod files;
+#[path = "golden/python.rs"]
+mod python;
+#[path = "golden/script.rs"]
+mod script;
+#[path = "golden/structures.rs"]
+mod structures;
+#[path = "golden/writer.rs"]
+mod writer;
+
+use std::fs;
+use std::path::Path;
+
+use firn_replicator::format::digest::Digest;
+use firn_replicator::format::entry::{Action, Entry, Signed};
+use firn_replicator::format::name;
+
+use files::{golden, read, write};
+use python::Reader;
+use script::{KEY_FILE, Objects, PASSPHRASE, signer};
+use structures::Seen;
+
+/// A golden vault's name, and its script.
+type Golden = (&'static str, fn() -> Objects);
+
+const VAULTS: [Golden; 2] = [("plain", script::plain), ("encrypted", script::encrypted)];
+
+/// Makes the golden files anew when that is asked for:
+/// `FIRN_GOLDEN_WRITE=1 cargo nextest run --release -p firn-replicator --test golden written_when_asked`.
+#[test]
+fn golden_files_are_written_when_asked() {
+    if std::env::var_os("FIRN_GOLDEN_WRITE").is_none_or(|value| value != "1") {
+        return;
+    }
+    for (name, script) in VAULTS {
+        let _ = fs::remove_dir_all(golden(name));
+        write(&golden(name), &script());
+    }
+}
+
+#[test]
+fn structures_are_written_again_to_the_byte() {
+    let mut seen = Seen::default();
+    for (name, _) in VAULTS {
+        let objects = read(&golden(name));
+        let vault = structures::open(&objects, &mut seen);
+        vault.check_objects(&mut seen);
+    }
+    assert_eq!(seen.actions.len(), 14, "every action of the log: {:?}", seen.actions);
+    assert_eq!(seen.frames.len(), 4, "{:?}", seen.frames);
+    assert_eq!(seen.runs_in_points.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 3], "{seen:?}");
+    let rare = [seen.holes, seen.extents, seen.packs, seen.later_generations, seen.sealed_for_ever];
+    assert!(rare.iter().all(|&count| count > 0), "something is lacking: {seen:?}");
+}
+
+/// The document's JSON is what lies in the golden vaults, to the byte.
+#[test]
+fn examples_in_the_document_are_golden() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format.md");
+    let document = fs::read_to_string(document).expect("the document");
+    let (_, vault) = document.split_once("\n# The vault's format").expect("the vault's part");
+    let objects: Vec<Vec<u8>> = VAULTS.iter().flat_map(|(name, _)| read(&golden(name)).into_values()).collect();
+    let texts: Vec<&str> = objects.iter().filter_map(|bytes| str::from_utf8(bytes).ok()).collect();
+    let examples: Vec<&str> =
+        vault.split("```json\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
+    for example in &examples {
+        assert!(texts.iter().any(|text| text.contains(example)), "no golden object has:\n{example}");
+    }
+    assert_eq!(examples.len(), 5);
+}
+
+#[test]
+fn the_reader_restores_every_live_point() {
+    let reader = Reader::new();
+    for (point, expected) in PLAIN {
+        assert_eq!(reader.restore(&golden("plain"), point, &[]).expect(point), expected, "{point}");
+    }
+    let secrets = Secrets::new();
+    for (point, expected) in ENCRYPTED {
+        for secret in [secrets.passphrase(), secrets.key_file()] {
+            assert_eq!(reader.restore(&golden("encrypted"), point, &secret).expect(point), expected, "{point}");
+        }
+    }
+    // To a file: the same bytes, and holes stay holes.
+    let directory = tempfile::tempdir().expect("a directory");
+    let to = directory.path().join("restored");
+    let arguments = ["db@thursday", "--to", to.to_str().expect("text")];
+    let said = reader.run("restore", &golden("plain"), &arguments);
+    assert_eq!(said.status, 0, "{said:?}");
+    let restored = fs::read(&to).expect("restored");
+    assert_eq!((restored.len(), content::describe(&restored).as_str()), (400 * 4096, PLAIN[2].1));
+    assert_eq!(reader.run("restore", &golden("plain"), &arguments).status, 2, "a file is not written over");
+}
+
+#[test]
+fn the_reader_lists_what_is_live() {
+    let reader = Reader::new();
+    let mut listed = String::new();
+    for (name, _) in VAULTS {
+        let said = reader.run("list", &golden(name), &[]);
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{name}");
+        listed.push_str(&String::from_utf8(said.out).expect("text"));
+    }
+    let found: String = listed.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+    assert!(found == LISTED, "it lists:\n{found}\nand not:\n{LISTED}");
+}
+
+#[test]
+fn the_reader_finds_whole_vaults_whole() {
+    let reader = Reader::new();
+    let secrets = Secrets::new();
+    for (name, secret, points) in [
+        ("plain", vec![], "7 points, 0 of them not read for want of a key, 0 objects damaged\n"),
+        (
+            "encrypted",
+            secrets.key_file(),
+            "4 points, 1 of them not read for want of a key, 0 objects damaged\n",
+        ),
+        ("encrypted", vec![], "4 points, 4 of them not read for want of a key, 0 objects damaged\n"),
+    ] {
+        let said = reader.run("verify", &golden(name), &secret);
+        assert_eq!((said.status, str::from_utf8(&said.out).expect("text")), (0, points), "{said:?}");
+    }
+}
+
+#[test]
+fn the_reader_says_which_key_is_missing() {
+    let reader = Reader::new();
+    let secrets = Secrets::new();
+    let vault = golden("encrypted");
+    let refused = |point: &str, secret: &[&str]| {
+        let said = reader.restore(&vault, point, secret).expect_err("refused");
+        assert_eq!((said.status, said.out.len()), (2, 0), "{said:?}");
+        said.err
+    };
+    assert!(refused("db@wednesday", &[]).contains("this point is encrypted: give --passphrase"));
+    assert!(refused("payroll", &secrets.passphrase()).contains("was destroyed"));
+    let other = secrets.write("other", "not the passphrase");
+    assert!(refused("db", &["--passphrase-file", &other]).contains("no key slot of this vault is opened by that"));
+    let other = secrets.write("other.key", &format!("firn key file 1\n{}\n", "00".repeat(32)));
+    assert!(refused("db", &["--key-file", &other]).contains("no key slot of this vault is opened by that"));
+}
+
+/// Each object in turn is flipped, cut, or gone: it is named, and no point is restored wrongly.
+#[test]
+fn the_reader_names_what_is_damaged() {
+    let reader = Reader::new();
+    let objects = read(&golden("plain"));
+    for (index, (key, bytes)) in objects.iter().enumerate() {
+        let directory = tempfile::tempdir().expect("a directory");
+        write(directory.path(), &objects);
+        let path = directory.path().join(key.as_str());
+        match index % 3 {
+            0 => {
+                let mut bytes = bytes.clone();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+                fs::write(&path, bytes).expect("written");
+            }
+            1 => fs::write(&path, &bytes[..bytes.len() - 7]).expect("written"),
+            _ => fs::remove_file(&path).expect("removed"),
+        }
+        let said = reader.run("verify", directory.path(), &[]);
+        // What no live point needs is not missed when it is gone.
+        let is_needed = index % 3 < 2 || !is_superfluous(key.as_str());
+        let is_last = *key == name::entry(20) && index % 3 == 2;
+        assert_eq!(said.status, i32::from(is_needed && !is_last), "{key}: {said:?}");
+        assert!(!is_needed || is_last || said.err.contains(key.as_str()), "{key}: {}", said.err);
+        if let Ok(found) = reader.restore(directory.path(), "db@thursday", &[]) {
+            assert_eq!(found, PLAIN[2].1, "{key}");
+        }
+    }
+}
+
+fn is_superfluous(name: &str) -> bool {
+    SUPERFLUOUS.iter().any(|start| name.contains(start))
+}
+
+/// What is whole and does not belong there: a stranger's entry, an older log, a swapped object.
+#[test]
+fn the_reader_finds_what_was_replaced() {
+    let reader = Reader::new();
+    let objects = read(&golden("plain"));
+    let last = &objects[&name::entry(20)];
+    let head = format!("20:{}", Digest::of(last));
+    let verify = |objects: &Objects, arguments: &[&str]| {
+        let directory = tempfile::tempdir().expect("a directory");
+        write(directory.path(), objects);
+        let said = reader.run("verify", directory.path(), arguments);
+        (said.status, said.err)
+    };
+    assert_eq!(verify(&objects, &["--head", &head]), (0, String::new()));
+
+    let mut strange = objects.clone();
+    let entry = Signed::decode(last).expect("an entry").entry;
+    let action = Action::Prune { points: vec![] };
+    let next = Entry { number: 21, previous: Digest::of(last), action, ..entry };
+    strange.insert(name::entry(21), next.encode(&signer(3)).expect("small"));
+    let (status, err) = verify(&strange, &[]);
+    assert!(status == 1 && err.contains("log/0000000000000021: it is signed by"), "{err}");
+
+    let mut older = objects.clone();
+    older.remove(&name::entry(20));
+    let (status, err) = verify(&older, &["--head", &head]);
+    assert!(status == 1 && err.contains("the log went back"), "{err}");
+
+    let packs: Vec<_> = objects.keys().filter(|key| key.as_str().starts_with(name::PACKS)).cloned().collect();
+    let mut swapped = objects.clone();
+    swapped.insert(packs[0].clone(), objects[&packs[1]].clone());
+    let (status, err) = verify(&swapped, &[]);
+    assert!(status == 1 && err.contains(packs[0].as_str()), "{err}");
+}
+
+/// The passphrase and the key file of the encrypted vault, as files.
+struct Secrets(tempfile::TempDir, [String; 2]);
+
+impl Secrets {
+    fn new() -> Self {
+        let mut secrets = Self(tempfile::tempdir().expect("a directory"), Default::default());
+        let digits: String = KEY_FILE.iter().map(|byte| format!("{byte:02x}")).collect();
+        secrets.1 = [
+            secrets.write("passphrase", &format!("{PASSPHRASE}\n")),
+            secrets.write("vault.key", &format!("firn key file 1\n{digits}\n")),
+        ];
+        secrets
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.to_str().expect("text").to_owned()
+    }
+
+    fn passphrase(&self) -> Vec<&str> {
+        vec!["--passphrase-file", &self.1[0]]
+    }
+
+    fn key_file(&self) -> Vec<&str> {
+        vec!["--key-file", &self.1[1]]
+    }
+}
+
+// What the vaults hold, as `golden/content.rs` shows it: where it says `a 2c a`, there is one block of `a`, two of
+// `c`, and one of `a` again.
+
+const PLAIN: [(&str, &str); 7] = [("", ""); 7];
+const ENCRYPTED: [(&str, &str); 0] = [];
+const LISTED: &str = "";
+const SUPERFLUOUS: [&str; 0] = [];
