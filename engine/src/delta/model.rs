@@ -50,6 +50,7 @@ pub(crate) struct Model {
     overlay: Overlay,
     frozen: Option<Work>,
     checkpoint_epoch: Epoch,
+    checkpoints: u64,
     end: u64,
     reusable: Vec<u64>,
     /// The tag of every physical block in use.
@@ -77,6 +78,7 @@ impl Model {
             overlay: Overlay::default(),
             frozen: None,
             checkpoint_epoch: Epoch(1),
+            checkpoints: 0,
             end: DATA_START,
             reusable: Vec::new(),
             allocated: BTreeMap::new(),
@@ -244,11 +246,12 @@ impl Model {
                 _ => None,
             })
             .collect();
+        self.checkpoints += 1;
         let state = CheckpointState {
             pool_id: String::new(),
             incarnation: 1,
             next_lsn: Lsn(1),
-            next_sequence: 1,
+            next_sequence: self.checkpoints,
             previous: 0,
             epoch: self.catalog.epoch(),
             next_id: self.catalog.next_id,
@@ -256,7 +259,7 @@ impl Model {
         };
         let reclaim = self.catalog.reclaims();
         self.frozen =
-            Some(Work { overlay, layers, fresh, objects, reclaim, state, written: Default::default() });
+            Some(Work { overlay, layers, fresh, objects, reclaim, state, merged: Default::default() });
     }
 
     /// Ends the checkpoint that was frozen, if one was.

@@ -25,7 +25,7 @@ use crate::core::{Completion, Core, Owner, Response, WorkDone, WorkItem};
 use crate::device::{Device, DeviceCompletion, DeviceRequest};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Position;
-use crate::map::store::MapStore;
+use crate::map::home::StoreHome;
 use crate::sys::Clock;
 pub use client::{LocalClient, Port};
 pub use handle::Handle;
@@ -61,13 +61,13 @@ pub struct Started {
 pub fn start(
     core: Core,
     device: Box<dyn Device>,
-    store: &Arc<MapStore>,
+    home: &Arc<StoreHome>,
     clock: Box<dyn Clock>,
 ) -> Result<Started> {
     let (messages, inbox) = std::sync::mpsc::channel();
     let ended = Arc::new(EndState::default());
-    let workers = Workers::start(store, &messages, &device.waker())?;
-    let handle = Handle::new(messages, device.waker(), core.buffers().clone(), store, ended.clone());
+    let workers = Workers::start(home, &messages, &device.waker())?;
+    let handle = Handle::new(messages, device.waker(), core.buffers().clone(), home.clone(), ended.clone());
     let reactor = Reactor {
         core,
         device,
