@@ -185,3 +185,11 @@ pub(crate) fn who() -> Who {
         program: concat!("firn ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
+
+/// The same store, with no more than so many bytes a second to and from it.
+fn limited(store: Arc<dyn Store>, bytes_per_second: Option<u64>) -> Arc<dyn Store> {
+    match bytes_per_second {
+        None => store,
+        Some(rate) => Arc::new(Throttle::new(store, rate)),
+    }
+}
