@@ -132,7 +132,7 @@ directory) address=$folder/vault ;;
 s3)
     echo "(an S3 server starts: Ceph's radosgw)"
     eval "$(bash "$here/../replicator/tests/s3-server" start "$folder/s3")"
-    address="s3://firn-demo/vault?endpoint=$S3_ENDPOINT&region=us-east-1&path-style=true&create-bucket=true"
+    address="s3://firn-demo/vault?endpoint=$S3_ENDPOINT&region=us-east-1&path-style=true"
     ;;
 esac
 run vault init main "$address"

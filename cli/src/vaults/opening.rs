@@ -1,12 +1,12 @@
 //! Opening a vault that was asked for by name or address, with what unlocks it.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firn_engine::error::{Error, Kind};
 use firn_replicator::format::entry::Who;
-use firn_replicator::store::Store;
-use firn_replicator::store::address::Address;
+use firn_replicator::store::{Address, Store, Throttle, ThrottledStore};
 use firn_replicator::vault::keyring::Unlock;
 use firn_replicator::vault::{OpenOptions, Vault, identity};
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ impl Wanted {
         self.open_limited(vaults, purpose, None)
     }
 
-    /// Opens it, and lets no more than so many bytes a second go to and come from its store.
+    /// Opens it, and lets no more than so many bytes a second go to its store.
     pub(crate) fn open_limited(
         &self,
         vaults: &Vaults,
@@ -115,8 +115,7 @@ impl Wanted {
             unlock: unlock(passphrase.as_deref(), key.as_deref())?,
             who: who(),
         };
-        let store = limited(store(&address)?, bytes_per_second);
-        let vault = Vault::open(store, options)?;
+        let vault = Vault::open(store(&address, bytes_per_second)?, options)?;
         match known {
             Some(known) if known.vault != vault.settings().vault => {
                 let detail = format!("another vault is at {address} than the one known as {:?}", self.vault);
@@ -139,14 +138,21 @@ pub(crate) fn settled(text: &str) -> Result<Address, Error> {
 }
 
 /// The store of a vault that must be there; a directory is not made.
-pub(crate) fn store(address: &Address) -> Result<Arc<dyn Store>, Error> {
+pub(crate) fn store(address: &Address, bytes_per_second: Option<u64>) -> Result<Arc<dyn Store>, Error> {
     if let Address::Directory(path) = address
         && !path.exists()
     {
         return Err(Error::new(Kind::NotFound, "open vault", format!("there is no {}", path.display()))
             .hint("`firn vault init NAME DIRECTORY` makes a vault"));
     }
-    Ok(Arc::from(address.open()?))
+    let store = address.open()?;
+    Ok(match bytes_per_second.and_then(NonZeroU64::new) {
+        None => Arc::from(store),
+        rate => {
+            let throttle = Throttle { upload_bytes_per_s: rate, ..Throttle::default() };
+            Arc::new(ThrottledStore::new(store, throttle))
+        }
+    })
 }
 
 /// What was given to open a vault.
@@ -186,10 +192,3 @@ pub(crate) fn who() -> Who {
     }
 }
 
-/// The same store, with no more than so many bytes a second to and from it.
-fn limited(store: Arc<dyn Store>, bytes_per_second: Option<u64>) -> Arc<dyn Store> {
-    match bytes_per_second {
-        None => store,
-        Some(rate) => Arc::new(Throttle::new(store, rate)),
-    }
-}

@@ -168,7 +168,7 @@ fn destroy(vaults: &Vaults, one: OneVault, volume: &str, yes: bool) -> Result<An
     let listed: String = points.iter().map(|point| format!("  {point}\n")).collect();
     let text = match yes {
         true => {
-            vault.destroy_key(key.pool, key.volume)?;
+            vault.destroy_key(id)?;
             format!("data key {id} is destroyed; these points can never be read again:\n{listed}")
         }
         false => format!(

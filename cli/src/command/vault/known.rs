@@ -325,7 +325,7 @@ pub(super) fn probe(vaults: &Vaults, vault: &str) -> Result<Answer> {
         true => settled(vault)?,
         false => Wanted { vault: vault.to_owned(), ..Wanted::default() }.find(vaults)?.0,
     };
-    let report = probe_store(store(&address)?.as_ref())?;
+    let report = probe_store(store(&address, None)?.as_ref())?;
     let mut text = findings(&report);
     text += match report.mode {
         Some(StoreMode::Worm) => "fit for a vault that locks",

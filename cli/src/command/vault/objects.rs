@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::open;
 use crate::args::vault::{self as args, OneVault, VaultLs, VaultVerify};
 use crate::command::{count, or_dash};
+use crate::operation::vault;
 use crate::output::Answer;
 use crate::progress;
 use crate::size::Size;
@@ -142,7 +143,7 @@ fn verify_text(report: &VerifyReport) -> String {
         false => format!("{} of {objects} DAMAGED or missing, of {points}:\n", report.damaged.len()),
     };
     for damage in &report.damaged {
-        text += &format!("  {damage}\n");
+        text += &format!("  {}\n", vault::damage(damage));
     }
     if report.bytes > 0 && report.damaged.is_empty() {
         text += &format!(", {} read", Size(report.bytes));

@@ -4,6 +4,8 @@ pub(crate) mod restore;
 pub(crate) mod send;
 mod watched;
 
+use firn_replicator::format::digest::Digest;
+use firn_replicator::vault::damage::Damage;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,4 +16,14 @@ pub(crate) struct Transferring {
     pub(crate) expected_bytes: u64,
     /// Bytes of them that are done.
     pub(crate) done_bytes: u64,
+}
+
+/// A damaged object in a line.
+pub(crate) fn damage(damage: &Damage) -> String {
+    let points: Vec<String> = damage.points.iter().map(Digest::short).collect();
+    let concerned = match points.is_empty() {
+        true => "which points need it is not known".to_owned(),
+        false => format!("needed by points {}", points.join(", ")),
+    };
+    format!("{}: {} ({concerned})", damage.object, damage.detail)
 }

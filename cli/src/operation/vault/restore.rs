@@ -66,7 +66,7 @@ impl Restored {
             data_bytes: report.data_bytes,
             lost_bytes: report.lost_bytes,
             lost: report.lost.into_iter().map(|range| (range.start, range.end - range.start)).collect(),
-            damaged: report.damaged.iter().map(ToString::to_string).collect(),
+            damaged: report.damaged.iter().map(super::damage).collect(),
             seconds: (seconds * 1000.0).round() / 1000.0,
         }
     }
