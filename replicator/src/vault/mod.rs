@@ -8,11 +8,22 @@
 pub mod cache;
 pub mod catalog;
 pub mod commit;
+mod container;
+pub mod damage;
 mod fold;
+mod fresh;
 pub mod identity;
 pub mod init;
 pub mod keyring;
+mod layer;
 mod log;
+mod map;
+mod pack;
+pub mod progress;
+mod run;
+mod seal;
+pub mod source;
+mod tables;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
