@@ -5,6 +5,7 @@
 //! 3. Nothing here reads the host's clock: time is the store's.
 //! 4. Secrets are wiped when they go. The store sees only wrapped keys.
 
+mod affected;
 pub mod cache;
 pub mod catalog;
 pub mod commit;
@@ -16,12 +17,14 @@ pub mod identity;
 pub mod init;
 pub mod keyring;
 mod layer;
+mod lock;
 mod log;
 mod map;
 mod pack;
 pub mod progress;
 mod run;
 mod seal;
+pub mod send;
 pub mod source;
 mod tables;
 
