@@ -22,9 +22,11 @@ mod log;
 mod map;
 mod pack;
 pub mod progress;
+pub mod restore;
 mod run;
 mod seal;
 pub mod send;
+pub mod sink;
 pub mod source;
 mod tables;
 
