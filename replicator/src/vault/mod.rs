@@ -29,6 +29,7 @@ pub mod send;
 pub mod sink;
 pub mod source;
 mod tables;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
