@@ -20,6 +20,8 @@ mod key;
 #[cfg(any(test, feature = "sim"))]
 mod memory;
 mod s3;
+mod throttle;
+mod waiting;
 
 pub use address::Address;
 pub use directory::DirectoryStore;
@@ -27,6 +29,7 @@ pub use key::Key;
 #[cfg(any(test, feature = "sim"))]
 pub use memory::MemoryStore;
 pub use s3::{S3Address, S3Limits, S3Store};
+pub use throttle::{Throttle, ThrottledStore};
 
 use serde::{Deserialize, Serialize};
 
