@@ -19,6 +19,7 @@ pub mod faults;
 mod key;
 #[cfg(any(test, feature = "sim"))]
 mod memory;
+pub mod probe;
 mod s3;
 mod throttle;
 mod waiting;

@@ -5,5 +5,7 @@
 mod contract;
 mod errors;
 mod faults;
+mod lenient;
+mod probe;
 mod proxy;
 mod service;
