@@ -61,6 +61,24 @@ fn what_a_stranger_puts_or_deletes_hides_nothing_and_our_delete_leaves_nothing()
 }
 
 #[test]
+fn what_was_read_is_not_read_again_after_another_deleted_or_replaced_it() {
+    let service = Service::borrow();
+    let address = service.bucket(true);
+    let (reader, writer) = (open(&address), open(&address));
+    let name = key("a");
+    writer.put(&name, b"first").unwrap();
+    assert_eq!(reader.get(&name).unwrap(), b"first");
+    assert_eq!(reader.get_range(&name, 1, 2).unwrap(), b"ir");
+    writer.put(&name, b"second").unwrap();
+    assert_eq!(reader.get_range(&name, 1, 2).unwrap(), b"ec");
+    writer.delete(&name).unwrap();
+    assert_eq!(reader.get(&name).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(reader.get_range(&name, 0, 1).unwrap_err().kind(), Kind::NotFound);
+    writer.put_if_absent(&name, b"third").unwrap();
+    assert_eq!(reader.get(&name).unwrap(), b"third");
+}
+
+#[test]
 fn an_overwrite_leaves_one_version() {
     let service = Service::borrow();
     let store = open(&service.bucket(true));

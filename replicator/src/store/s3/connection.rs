@@ -23,6 +23,7 @@ use tokio::runtime::Runtime;
 
 use super::failure::Failure;
 use super::limits::S3Limits;
+use super::pins::Pins;
 use crate::error::{Error, Kind, Result};
 use crate::store::{Capabilities, Key};
 
@@ -63,6 +64,7 @@ pub struct S3Store {
     /// An object's first version is the object, and not its newest.
     takes_first: bool,
     pub(super) limits: S3Limits,
+    pub(super) pins: Pins,
     /// Whether the service completes an upload in parts conditionally; asked when it matters for the first time.
     pub(super) conditional_parts: OnceLock<bool>,
 }
@@ -98,6 +100,7 @@ impl S3Store {
             is_versioned: false,
             takes_first: false,
             limits,
+            pins: Pins::default(),
             conditional_parts: OnceLock::new(),
         };
         let (versioning, has_lock) = store.block_on(store.ask_features())?;

@@ -21,6 +21,7 @@ mod failure;
 mod limits;
 mod lock;
 mod multipart;
+mod pins;
 mod put;
 mod read;
 mod stage;

@@ -57,10 +57,18 @@ impl S3Store {
         object: &str,
         range: Option<String>,
     ) -> std::result::Result<Option<Vec<u8>>, Failure> {
-        match self.pin(object).await? {
-            Some(pin) => self.fetch(object, pin, range).await.map(Some),
-            None => Ok(None),
+        if let Some(version) = self.pins.get(object) {
+            match self.fetch(object, Some(version), range.clone()).await {
+                // Deleted meanwhile, and perhaps created anew.
+                Err(failure) if failure.is_absent() => self.pins.remove(object),
+                fetched => return fetched.map(Some),
+            }
         }
+        let Some(pin) = self.pin(object).await? else { return Ok(None) };
+        if let Some(version) = &pin {
+            self.pins.insert(object, version);
+        }
+        self.fetch(object, pin, range).await.map(Some)
     }
 
     /// Gets a body. The client tries again until a reply begins, this when it breaks off.
