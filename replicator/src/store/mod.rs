@@ -1,4 +1,5 @@
-//! Stores: where a vault's objects lie. One small trait, blocking, which a directory and (in tests) memory implement.
+//! Stores: where a vault's objects lie. One small trait, blocking, which a directory, S3 and (in tests) memory
+//! implement. [`Address`] is how a user writes one.
 //!
 //! 1. An object appears whole or not at all, and is durable when the call that made it returns.
 //! 2. Of any number of `put_if_absent` and `publish` under one key, at the same time or one after the other, exactly
@@ -9,6 +10,7 @@
 //!
 //! `contract` holds every implementation to this.
 
+mod address;
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
 mod directory;
@@ -17,11 +19,18 @@ pub mod faults;
 mod key;
 #[cfg(any(test, feature = "sim"))]
 mod memory;
+pub mod probe;
+mod s3;
+mod throttle;
+mod waiting;
 
+pub use address::Address;
 pub use directory::DirectoryStore;
 pub use key::Key;
 #[cfg(any(test, feature = "sim"))]
 pub use memory::MemoryStore;
+pub use s3::{S3Address, S3Limits, S3Store};
+pub use throttle::{Throttle, ThrottledStore};
 
 use serde::{Deserialize, Serialize};
 
