@@ -5,9 +5,11 @@
 //! and the connection goes when nothing of it is under way in the engine.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::exports::Opened;
+use super::protocol::handshake::Fence;
 use super::receive::Receiver;
 use super::request::Serving;
 use super::send::Sender;
@@ -32,6 +34,10 @@ pub(super) struct Connection {
     pub(super) read_only: bool,
     pub(super) structured: bool,
     pub(super) contexts: Arc<Vec<Context>>,
+    /// Whose it is, where the client said so.
+    pub(super) fence: Option<Fence>,
+    /// Set by another thread when the client's connection broke behind this socket.
+    pub(super) broken: Option<Arc<AtomicBool>>,
     pub(super) counters: Arc<VolumeCounters>,
     pub(super) receiver: Receiver,
     pub(super) sender: Sender,
@@ -60,6 +66,11 @@ impl Connection {
     pub(super) fn serving(&self, bytes: u64) -> Serving {
         let has_contexts = !self.contexts.is_empty();
         Serving { bytes, read_only: self.read_only, structured: self.structured, has_contexts }
+    }
+
+    /// Whether the client's connection broke: what it holds is not to be done any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.as_ref().is_some_and(|broken| broken.load(Ordering::Acquire))
     }
 
     /// Whether it keeps memory and does not go on by its client's doing.

@@ -4,6 +4,7 @@ use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::time::Duration;
 
 use super::handshake::{self, Export};
+use super::route::Route;
 use super::socket::Socket;
 use super::uri::Uri;
 use crate::error::{Error, Kind};
@@ -72,12 +73,13 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and takes the export.
-    pub(super) fn open(uri: &Uri) -> Result<Self, OpenError> {
+    pub(super) fn open(route: &Route) -> Result<Self, OpenError> {
+        let uri = &route.uri;
         let failed = |source| OpenError::Failed(unreachable(uri, source));
         let socket = Socket::connect(&uri.address).map_err(failed)?;
         socket.set_read_time(Some(HANDSHAKE_TIME)).map_err(failed)?;
         let (mut reader, mut writer) = halves(&socket);
-        let export = handshake::negotiate(&mut reader, &mut writer, uri)?;
+        let export = handshake::negotiate(&mut reader, &mut writer, route)?;
         socket.set_read_time(None).map_err(failed)?;
         Ok(Self { reader, writer, socket, export })
     }

@@ -8,6 +8,7 @@ use super::super::protocol::handshake::{
     option, reply, transmission_flags,
 };
 use super::connection::{OpenError, ReadHalf, WriteHalf};
+use super::route::Route;
 use super::uri::Uri;
 use crate::error::{Error, Kind};
 
@@ -69,9 +70,14 @@ impl Export {
 }
 
 /// Shakes hands and takes the export.
-pub(super) fn negotiate(from: &mut ReadHalf, to: &mut WriteHalf, uri: &Uri) -> Result<Export, OpenError> {
+pub(super) fn negotiate(from: &mut ReadHalf, to: &mut WriteHalf, route: &Route) -> Result<Export, OpenError> {
+    let uri = &route.uri;
     let mut hand = Hand { from, to, uri };
     hand.greet()?;
+    if let Some(fence) = route.next_fence() {
+        // A server that does not know it does without.
+        hand.is_granted(option::FENCE, &fence.encode())?;
+    }
     let export = uri.export.as_str();
     let mut allocation = None;
     if hand.is_granted(option::STRUCTURED_REPLY, &[])? {

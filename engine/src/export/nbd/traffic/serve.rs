@@ -21,6 +21,9 @@ const HEAD_BYTES_MAX: usize = 256 << 10;
 impl Traffic {
     /// One connection's turn: its requests are handed on, then it is received from.
     pub(super) fn serve(&mut self, key: usize, port: &mut Port<'_>) {
+        if self.connections[key].is_broken() && self.connections[key].phase == Phase::Open {
+            return self.kill(key);
+        }
         let mut received = 0;
         loop {
             match self.hand_on(key, port) {
