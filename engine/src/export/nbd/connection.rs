@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::exports::Opened;
 use super::protocol::handshake::Fence;
@@ -57,8 +56,8 @@ pub(super) struct Connection {
     pub(super) is_dirty: bool,
     /// It waits for memory that others have.
     pub(super) is_short_of_memory: bool,
-    /// When it last sent or received.
-    pub(super) moved_at: Duration,
+    /// Bytes that it has sent and received.
+    pub(super) moved: u64,
 }
 
 impl Connection {
@@ -73,10 +72,10 @@ impl Connection {
         self.broken.as_ref().is_some_and(|broken| broken.load(Ordering::Acquire))
     }
 
-    /// Whether it keeps memory and does not go on by its client's doing.
+    /// Whether it keeps memory and it is its client who has to go on.
     pub(super) fn is_holding(&self) -> bool {
-        self.phase != Phase::Dead
-            && (self.receiver.is_within_large() || self.send_blocked && self.sender.charge() > 0)
+        let waits_for_data = self.receiver.is_within_large() && !self.readable;
+        self.phase != Phase::Dead && (waits_for_data || self.send_blocked && self.sender.charge() > 0)
     }
 }
 
@@ -105,13 +104,15 @@ impl Budget {
         Self { used: 0, most, most_of_one }
     }
 
-    /// Whether a connection that has `held` bytes may have `bytes` more.
-    pub(super) fn ask(&self, held: usize, bytes: usize) -> Grant {
+    /// Whether a connection that has `held` bytes may have `bytes` more. Beyond its own it may when it is the next in
+    /// turn: else many small requests would keep a large one waiting for ever.
+    pub(super) fn ask(&self, held: usize, bytes: usize, is_next: bool) -> Grant {
         if held > 0 && held + bytes > self.most_of_one {
             return Grant::NotToThis;
         }
         let is_own = held + bytes <= OWN_BYTES;
-        if is_own || self.used == 0 || self.used + bytes <= self.most { Grant::Yes } else { Grant::NotNow }
+        let has_room = self.used == 0 || self.used + bytes <= self.most;
+        if is_own || is_next && has_room { Grant::Yes } else { Grant::NotNow }
     }
 
     pub(super) fn take(&mut self, bytes: usize) {
@@ -135,12 +136,13 @@ mod tests {
     #[test]
     fn a_connection_has_something_of_its_own_whatever_others_have() {
         let mut budget = Budget::new(1 << 20, 512 << 10);
-        assert_eq!(budget.ask(0, 32 << 20), Grant::Yes, "nobody has anything");
+        assert_eq!(budget.ask(0, 32 << 20, true), Grant::Yes, "nobody has anything");
         budget.take(1 << 20);
-        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097), Grant::NotNow);
-        assert_eq!(budget.ask(OWN_BYTES - 4096, 4096), Grant::Yes);
-        assert_eq!(budget.ask((512 << 10) - 65_535, 65_536), Grant::NotToThis);
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097, true), Grant::NotNow);
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4096, false), Grant::Yes);
+        assert_eq!(budget.ask((512 << 10) - 65_535, 65_536, true), Grant::NotToThis);
         budget.give_back(4097);
-        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097), Grant::Yes);
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097, false), Grant::NotNow, "others come first");
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097, true), Grant::Yes);
     }
 }

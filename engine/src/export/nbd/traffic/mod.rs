@@ -3,7 +3,8 @@
 //! 1. A request is answered exactly once, while its connection lives; of a connection that has gone, what is under way
 //!    ends unheard.
 //! 2. Nothing here waits. One connection's turn is bounded; one that has more to do comes again after the others.
-//! 3. Memory is bounded by [`Budget`]; a connection that may have no more is not received from.
+//! 3. Memory is bounded by [`Budget`]; a connection that may have no more is not received from. Those who wait for it
+//!    get it in the order in which they asked, and who keeps it from them has to go on at a least rate (`stalls`).
 //! 4. A connection that named its client is served only when nothing of that client's earlier ones can still be done.
 //! 5. Answers of a cycle are sent together, after the core had its turn.
 
@@ -11,7 +12,9 @@ mod answer;
 mod fence;
 mod leave;
 mod serve;
+mod stalls;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver as Inbox, Sender as Outbox};
@@ -35,6 +38,7 @@ use crate::export::nbd::status::Context;
 use crate::reactor::{LocalClient, Port};
 use crate::sys::{Clock, Interest, Poller, Readiness, Socket, SystemClock};
 use answer::Answer;
+use stalls::Stalls;
 
 /// A connection that has chosen its export.
 pub(super) struct Admitted {
@@ -85,9 +89,9 @@ pub(super) struct Traffic {
     listed: Vec<usize>,
     /// Connections that have something to send.
     dirty: Vec<usize>,
-    /// Connections that wait for memory that others have.
-    short: Vec<usize>,
-    stalls_checked: Duration,
+    /// Connections that wait for memory that others have, in the order in which they get it.
+    short: VecDeque<usize>,
+    stalls: Stalls,
     now: Duration,
     stop_at: Option<Duration>,
     /// Its drop tells the server that it has ended.
@@ -116,8 +120,8 @@ impl Traffic {
             budget: Budget::new(limits.bytes, limits.bytes_per_connection),
             listed: Vec::new(),
             dirty: Vec::new(),
-            short: Vec::new(),
-            stalls_checked: Duration::ZERO,
+            short: VecDeque::new(),
+            stalls: Stalls::default(),
             now: Duration::ZERO,
             stop_at: None,
             _ended: ended,
@@ -162,7 +166,7 @@ impl Traffic {
             is_listed: false,
             is_dirty: false,
             is_short_of_memory: false,
-            moved_at: self.now,
+            moved: 0,
         });
         let added = self.connections[key]
             .socket
