@@ -57,7 +57,7 @@ pub(super) fn configure(options: &TlsOptions) -> Result<Arc<ServerConfig>> {
     Ok(Arc::new(builder.with_single_cert(chain, key).map_err(failed)?))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<_, _>>);
     let found: Vec<_> = read.map_err(|source| unreadable(path, source))?;
     if found.is_empty() {
@@ -66,14 +66,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-fn unreadable(path: &Path, source: rustls::pki_types::pem::Error) -> Error {
+pub(super) fn unreadable(path: &Path, source: rustls::pki_types::pem::Error) -> Error {
     match source {
         rustls::pki_types::pem::Error::Io(source) => Error::io("read TLS file", path.display(), source),
         other => invalid(path, other),
     }
 }
 
-fn invalid(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn invalid(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(Kind::Invalid, "set up TLS", path.display().to_string()).source(source)
 }
 

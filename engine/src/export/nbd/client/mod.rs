@@ -25,6 +25,7 @@ mod receive;
 mod request;
 mod route;
 mod socket;
+mod tls;
 mod uri;
 
 use std::sync::atomic::Ordering;
@@ -41,6 +42,7 @@ use crate::error::{Error, Kind, Result};
 use connection::{Connection, OpenError};
 use link::{Link, Shared};
 use route::Route;
+use tls::Tls;
 
 /// Takes the answer to one request. It runs on the thread that receives, so it must not wait for another answer.
 pub type Callback = Box<dyn FnOnce(Result<Response>) + Send>;
@@ -109,19 +111,12 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::NotFound`] without such an export, [`Kind::Unavailable`] when nobody listens or the server refuses,
-    /// [`Kind::Invalid`] when client and server have no way to speak with each other.
+    /// [`Kind::Invalid`] when client and server have no way to speak with each other, or the files that TLS needs are of
+    /// no use.
     pub fn connect(uri: &Uri, options: ClientOptions) -> Result<Self> {
-        if uri.is_tls {
-            // Never in plain text what was asked to be encrypted.
-            return Err(Error::new(
-                Kind::Invalid,
-                "connect to NBD server",
-                format!("{uri}: the client has no TLS"),
-            )
-            .hint("use a unix socket, or plain NBD through an encrypted tunnel"));
-        }
+        let tls = uri.is_tls.then(|| Tls::of(uri).map(Arc::new)).transpose()?;
         let open = || {
-            let route = Route::new(uri, options.reconnect != Reconnect::Never)?;
+            let route = Route::new(uri, tls.clone(), options.reconnect != Reconnect::Never)?;
             let connection = Connection::open(&route).map_err(OpenError::into_error)?;
             Ok::<_, Error>((route, connection))
         };

@@ -1,7 +1,9 @@
 //! How one link reaches its export, each time anew.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::tls::Tls;
 use super::uri::Uri;
 use crate::error::Result;
 use crate::export::nbd::protocol::handshake::Fence;
@@ -10,6 +12,7 @@ use crate::sys::random_bytes;
 /// The way to an export for one link, which has one connection at a time.
 pub(super) struct Route {
     pub(super) uri: Uri,
+    pub(super) tls: Option<Arc<Tls>>,
     /// Who says, at a server that understands it, that its earlier connections are over. Only for a link that connects
     /// again: another never has an earlier one.
     client: Option<[u8; 16]>,
@@ -18,9 +21,9 @@ pub(super) struct Route {
 
 impl Route {
     /// A way that has not been taken yet.
-    pub(super) fn new(uri: &Uri, is_taken_again: bool) -> Result<Self> {
+    pub(super) fn new(uri: &Uri, tls: Option<Arc<Tls>>, is_taken_again: bool) -> Result<Self> {
         let client = is_taken_again.then(random_bytes).transpose()?;
-        Ok(Self { uri: uri.clone(), client, connections: AtomicU64::new(0) })
+        Ok(Self { uri: uri.clone(), tls, client, connections: AtomicU64::new(0) })
     }
 
     /// What the next connection says of itself.
