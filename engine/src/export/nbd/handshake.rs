@@ -8,7 +8,7 @@
 //! *flags* -> *options* -(`EXPORT_NAME`, `GO`)-> entered; -(`ABORT`, too many options, a wrong magic)-> ended;
 //! -(`STARTTLS`)-> *options* again, inside TLS. *passing over* is within *options*, for an option that is too long.
 
-use super::exports::{ExportInfo, Exports, LISTED_MAX};
+use super::offer::{ExportInfo, Exports, LISTED_MAX};
 use super::protocol::handshake::{
     CLIENT_FLAGS_BYTES, ContextQuery, ExportQuery, Fence, Info, OPTION_HEADER_BYTES, OptionHeader, context,
     export_name_answer, flags, greeting, info, option, put_reply, reply, server, transmission_flags,
