@@ -16,6 +16,7 @@ BENCH_PACKAGES := fio nbdkit qemu-utils
 NEXTEST_VERSION := 0.9.143
 DENY_VERSION := 0.20.2
 SEEDS ?= 10000
+FUZZ_SECONDS ?= 60
 
 # rustup's home, for shells that have not read its profile yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
@@ -106,6 +107,31 @@ bench: packages-build packages-bench toolchain ## Measure the engine beside fio 
 .PHONY: soak
 soak: packages-build toolchain ## Run SEEDS=n seeded runs on the simulated device
 	cargo run --release -p firn-engine --features sim --example soak -- --seeds $(SEEDS)
+
+# What cargo-fuzz sets: coverage for libFuzzer, and the address sanitizer. RUSTC_BOOTSTRAP lets the stable compiler take
+# -Z. Build scripts look at it too, RocksDB's among what follows from them: so these artifacts have a folder of their own.
+# A Rust program ignores SIGPIPE from its start, but libFuzzer's has no such start.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Zsanitizer=address -Ccodegen-units=1 \
+    -Cdebug-assertions
+FUZZ_TARGET := $(or $(CARGO_TARGET_DIR),target)/fuzz
+
+.PHONY: fuzz
+fuzz: packages-build toolchain ## Run each fuzz target for FUZZ_SECONDS=n under libFuzzer
+	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	cargo run --release -q -p firn-fuzz --example seeds -- fuzz/corpus; \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(FUZZ_FLAGS)" \
+	    cargo build --release -p firn-fuzz --features libfuzzer --target "$$host" --bins \
+	    --target-dir "$(FUZZ_TARGET)"; \
+	trap '' PIPE; \
+	for source in fuzz/targets/*.rs; do \
+	    name=$$(basename "$$source" .rs); \
+	    mkdir -p "fuzz/artifacts/$$name"; \
+	    echo "$$name"; \
+	    "$(FUZZ_TARGET)/$$host/release/$$name" -max_total_time=$(FUZZ_SECONDS) \
+	        -max_len=8192 -artifact_prefix="fuzz/artifacts/$$name/" "fuzz/corpus/$$name" 2>&1 | tail -3; \
+	done
 
 .PHONY: packages
 packages: packages-build packages-test packages-bench ## Install the Debian packages that are missing
