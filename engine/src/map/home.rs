@@ -116,8 +116,7 @@ impl StoreHome {
             Recall::Walks => of == Use::Walk,
             Recall::Everybody => true,
         };
-        let mut state =
-            self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
         let store = match &state.place {
             Place::Open(store) => store.clone(),
             Place::Broken(error) => return Err(error.clone()),

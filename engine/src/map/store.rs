@@ -324,7 +324,11 @@ impl MapStore {
         if self.is_writable() {
             return Ok(());
         }
-        Err(Error::new(Kind::Unavailable, "write checkpoint", "the metadata store must be opened again first"))
+        Err(Error::new(
+            Kind::Unavailable,
+            "write checkpoint",
+            "the metadata store must be opened again first",
+        ))
     }
 
     /// Whether the file system has room for what is not flushed yet and `bytes` more (rule 4).

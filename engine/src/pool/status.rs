@@ -84,8 +84,7 @@ impl Pool {
         let statistics = seen.statistics;
         let bytes = |blocks: u64| blocks * BLOCK_BYTES;
         let home = self.with_running(|running| running.home.clone())?;
-        let (disk_bytes, memory_bytes) =
-            home.look(|store| Ok((store.disk_bytes(), store.memory_bytes())))?;
+        let (disk_bytes, memory_bytes) = home.look(|store| Ok((store.disk_bytes(), store.memory_bytes())))?;
         self.with_running(|running| PoolStatus {
             pool_id: running.superblock.pool_id.to_string(),
             created_ms: running.superblock.created_ms,

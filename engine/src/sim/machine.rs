@@ -62,9 +62,8 @@ impl Machine {
     pub fn new(seed: u64) -> Result<Self> {
         let mut random = Random::new(seed);
         let disk = SimDisk::new(DISK_BLOCKS * 4096, random.next_u64());
-        let environment = rocksdb::Env::mem_env().map_err(|source| {
-            Error::new(Kind::Bug, "simulate", "no memory environment").source(source)
-        })?;
+        let environment = rocksdb::Env::mem_env()
+            .map_err(|source| Error::new(Kind::Bug, "simulate", "no memory environment").source(source))?;
         let store_options = StoreOptions {
             cache_bytes: 1 << 20,
             write_buffer_bytes: 256 << 10,
@@ -229,9 +228,10 @@ impl Running {
                 self.core.work_done(WorkDone::Loaded { view, page, chain, generation, result });
             }
             WorkItem::Checkpoint(work) => {
-                let result = self.home.mend().and_then(|()| {
-                    self.home.look(|store| write_checkpoint(store, &work, random))
-                });
+                let result = self
+                    .home
+                    .mend()
+                    .and_then(|()| self.home.look(|store| write_checkpoint(store, &work, random)));
                 self.core.work_done(WorkDone::Checkpointed(result));
             }
             WorkItem::Drop(_) => {}
