@@ -182,7 +182,8 @@ fn data_key(w: &mut Writer, volume: u8, master: &Secret) {
     let id = key_id(10 + volume);
     let secret = Secret::new([100 + volume; 32]);
     let wrapping = Wrapping::MasterKey { pool: POOL, volume: volume.into() };
-    let slot = Slot::wrap(w.vault, id, wrapping, master, &secret, [10 + volume; 12]).expect("wrapped").encode();
+    let slot =
+        Slot::wrap(w.vault, id, wrapping, master, &secret, [10 + volume; 12]).expect("wrapped").encode();
     let object = Digest::of(&slot);
     w.put(name::slot(id), slot);
     w.log(Action::AddKey { id, object, pool: POOL, volume: volume.into() });

@@ -294,12 +294,7 @@ impl Writer {
         Run { map, reference }
     }
 
-    fn container(
-        &self,
-        role: Role,
-        key: KeyId,
-        frames: Vec<(Content, u64, Vec<u8>)>,
-    ) -> (Vec<u8>, Finished) {
+    fn container(&self, role: Role, key: KeyId, frames: Vec<(Content, u64, Vec<u8>)>) -> (Vec<u8>, Finished) {
         let mut builder = Builder::new(&Header { role, vault: self.vault, key });
         let mut sealer = Sealer::new(self.keys[&key].clone(), LEVEL_DEFAULT).expect("a level");
         let mut bytes = builder.header().to_vec();
