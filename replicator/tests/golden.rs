@@ -22,12 +22,16 @@ mod writer;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use firn_replicator::format::digest::Digest;
 use firn_replicator::format::entry::{Action, Entry, Signed};
 use firn_replicator::format::name;
 use firn_replicator::format::point::{Point, RunRef};
-use firn_replicator::store::Key;
+use firn_replicator::format::secret::Secret;
+use firn_replicator::store::{DirectoryStore, Key};
+use firn_replicator::vault::keyring::Unlock;
+use firn_replicator::vault::{OpenOptions, Vault};
 
 use files::{golden, read, write};
 use python::Reader;
@@ -60,11 +64,37 @@ fn structures_are_written_again_to_the_byte() {
         let vault = structures::open(&objects, &mut seen);
         vault.check_objects(&mut seen);
     }
-    assert_eq!(seen.actions.len(), 14, "every action of the log: {:?}", seen.actions);
+    assert_eq!(seen.actions.len(), 15, "every action of the log: {:?}", seen.actions);
     assert_eq!(seen.frames.len(), 6, "every content in every codec: {:?}", seen.frames);
     assert_eq!(seen.runs_in_points.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 3], "{seen:?}");
     let rare = [seen.holes, seen.extents, seen.packs, seen.later_generations, seen.sealed_for_ever];
     assert!(rare.iter().all(|&count| count > 0), "something is lacking: {seen:?}");
+}
+
+/// The library's own catalog of a golden vault, and its keys.
+#[test]
+fn the_library_opens_them() {
+    for (name, secret) in [
+        ("plain", None),
+        ("encrypted", Some(Unlock::Passphrase(PASSPHRASE.to_owned().into()))),
+        ("encrypted", Some(Unlock::KeyFile(Secret::new(KEY_FILE)))),
+    ] {
+        let directory = tempfile::tempdir().expect("a directory");
+        write(directory.path(), &read(&golden(name)));
+        let store = Arc::new(DirectoryStore::open(directory.path()).expect("a store"));
+        let options = OpenOptions { unlock: secret, ..OpenOptions::default() };
+        let vault = Vault::open(store, options).expect("a vault");
+        let catalog = vault.catalog();
+        let expected = if name == "plain" { (8, LAST, vec![LAST]) } else { (4, 16, vec![]) };
+        let void: Vec<u64> = catalog.void().iter().map(|void| void.number).collect();
+        assert_eq!((catalog.points().len(), catalog.head().number, void), expected, "{name}");
+        for (id, live) in catalog.points() {
+            let is_listed = LISTED.contains(&id.short()) && LISTED.contains(&live.committed.snapshot);
+            assert!(is_listed, "the reader does not list {id}");
+            let is_destroyed = live.committed.name == "payroll";
+            assert_eq!(vault.frame_keys(live.committed.key).is_err(), is_destroyed, "{name} {id}");
+        }
+    }
 }
 
 /// The document's JSON is what lies in the golden vaults, to the byte.
@@ -87,11 +117,11 @@ fn examples_in_the_document_are_golden() {
 #[test]
 fn the_reader_restores_every_live_point() {
     let reader = Reader::new();
-    for (point, expected) in PLAIN {
+    for &(point, expected) in PLAIN {
         assert_eq!(reader.restore(&golden("plain"), point, &[]).expect(point), expected, "{point}");
     }
     let secrets = Secrets::new();
-    for (point, expected) in ENCRYPTED {
+    for &(point, expected) in ENCRYPTED {
         for secret in [secrets.passphrase(), secrets.key_file()] {
             assert_eq!(
                 reader.restore(&golden("encrypted"), point, &secret).expect(point),
@@ -129,7 +159,7 @@ fn the_reader_finds_whole_vaults_whole() {
     let reader = Reader::new();
     let secrets = Secrets::new();
     for (name, secret, points) in [
-        ("plain", vec![], "7 points, 0 of them not read for want of a key, 0 objects damaged\n"),
+        ("plain", vec![], "8 points, 0 of them not read for want of a key, 0 objects damaged\n"),
         (
             "encrypted",
             secrets.key_file(),
@@ -195,7 +225,9 @@ fn needed(objects: &Objects) -> BTreeSet<Key> {
     needed.retain(|key| !key.as_str().starts_with(name::POINTS) && !key.as_str().starts_with(name::RUNS));
     for (key, bytes) in objects.iter().filter(|(key, _)| key.as_str().starts_with(name::POINTS)) {
         let point = Point::decode(name::hash_in(key).expect("a hash"), bytes).expect("a point");
-        if (point.source.name.as_str(), point.source.snapshot.as_str()) != ("db", "monday") {
+        if !["db@monday", "trial@one"]
+            .contains(&format!("{}@{}", point.source.name, point.source.snapshot).as_str())
+        {
             needed.insert(key.clone());
             needed.extend(point.runs.iter().map(RunRef::key));
         }
@@ -268,12 +300,12 @@ impl Secrets {
 }
 
 /// The number of the last entry of the vault `plain`.
-const LAST: u64 = 20;
+const LAST: u64 = 25;
 
 // What the vaults hold, as `golden/content.rs` shows it: where it says `a 2c a`, there is one block of `a`, two of
 // `c`, and one of `a` again.
 
-const PLAIN: [(&str, &str); 7] = [
+const PLAIN: &[(&str, &str)] = &[
     (
         "db@tuesday",
         "a 2c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
@@ -300,8 +332,9 @@ const PLAIN: [(&str, &str); 7] = [
     ("log", "40l 24."),
     ("scratch@again", "5. 4s 7."),
     ("empty@monday", "8."),
+    ("trial", "2. 10t 4."),
 ];
-const ENCRYPTED: [(&str, &str); 3] = [
+const ENCRYPTED: &[(&str, &str)] = &[
     (
         "db@tuesday",
         "a 2c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
@@ -327,8 +360,9 @@ POINT         VOLUME@SNAPSHOT           TAKEN (UTC)                     BYTES  E
 2b528dd116d9  scratch@again             2023-11-14 22:13:33             65536         no  -
 58a028ac8149  db@thursday               2023-11-14 22:13:35           1638400         no  -
 c7f86d0be771  db@friday                 2023-11-14 22:13:36            262144         no  -
-log entry 20 counts for nothing: a point must stay
-log: 20 entries, the last one has hash 76db994000257f3827e2299659d1df84f918ff3f3eb6cf707e779fb6308ebab1
+f0dcfc3ef98d  trial@two                 2023-11-14 22:13:40             65536         no  -
+log entry 25 counts for nothing: a point must stay
+log: 25 entries, the last one has hash b81442a4e1a45e6b82a615c7556a82cf11430e11d765bdcee479ee67412b2080
 POINT         VOLUME@SNAPSHOT           TAKEN (UTC)                     BYTES  ENCRYPTED  KEPT
 45d48c7bc978  db@tuesday                2023-11-14 22:13:27           1310720        yes  held: audit, until 2030-11-12 22:13:20
 d84fd8b17f24  log@tuesday               2023-11-14 22:13:27            262144        yes  until 2024-11-13 22:13:20

@@ -100,6 +100,10 @@ impl Catalog {
                 }
             },
             Action::Condemn { objects } => objects.iter().find_map(|key| self.objection_to_condemn(key)),
+            Action::Acquit { objects } => {
+                let acquitted = objects.iter().find(|key| !self.condemned.contains_key(*key));
+                acquitted.map(|key| format!("{key} is not condemned"))
+            }
             Action::Delete { objects } => objects.iter().find_map(|key| self.objection_to_delete(key)),
             Action::AddSlot { id, .. } => self.objection_to_key(*id),
             Action::RemoveSlot { id } => self.objection_to_remove_slot(*id),
@@ -230,6 +234,11 @@ impl Catalog {
             }),
             Action::Condemn { objects } => {
                 self.condemned.extend(objects.iter().map(|key| (key.clone(), time_ms)));
+            }
+            Action::Acquit { objects } => {
+                for key in objects {
+                    self.condemned.remove(key);
+                }
             }
             Action::Delete { objects } => {
                 for key in objects {

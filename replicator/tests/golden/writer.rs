@@ -252,7 +252,8 @@ impl Writer {
             name.generation += 1;
         }
         let count = u32::try_from(blocks.len()).expect("small");
-        self.put(name.key(), bytes);
+        // The same blocks sent before give the same pack.
+        self.objects.insert(name.key(), bytes);
         self.packs.push(PackRef { name, shape: finished.shape, blocks: count, live_blocks: 0 });
         let pack = self.packs.len() - 1;
         blocks.iter().zip(0..).map(|((index, _), position)| (*index, Some((pack, position)))).collect()
