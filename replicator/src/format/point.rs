@@ -93,7 +93,7 @@ pub struct Sent {
     pub changed_bytes: u64,
     /// Bytes of content put into packs and runs, before compression.
     pub content_bytes: u64,
-    /// Bytes of packs, runs and point as stored, those that were there already included.
+    /// Bytes of packs and runs as stored, those that were there already included.
     pub stored_bytes: u64,
 }
 

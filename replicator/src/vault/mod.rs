@@ -5,14 +5,31 @@
 //! 3. Nothing here reads the host's clock: time is the store's.
 //! 4. Secrets are wiped when they go. The store sees only wrapped keys.
 
+mod affected;
 pub mod cache;
 pub mod catalog;
 pub mod commit;
+mod container;
+pub mod damage;
 mod fold;
+mod fresh;
 pub mod identity;
 pub mod init;
 pub mod keyring;
+mod layer;
+mod lock;
 mod log;
+mod map;
+mod pack;
+pub mod progress;
+pub mod restore;
+mod run;
+mod seal;
+pub mod send;
+pub mod sink;
+pub mod source;
+mod tables;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

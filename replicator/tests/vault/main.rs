@@ -1,0 +1,13 @@
+//! Vaults from end to end: snapshots are sent, restored and verified, with stores that fail and objects that are damaged.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes only functions that are marked so for tests")]
+
+mod cost;
+mod damage;
+mod groups;
+mod kill;
+mod model;
+mod place;
+mod pool;
+mod random;
+mod ranges;
