@@ -5,10 +5,12 @@
 //! 2. Whatever is not known, or contradicts itself, is kept.
 
 pub mod calendar;
+pub mod claim;
 pub mod class;
 mod expire;
 pub mod keep;
 pub mod lock;
+pub mod reclaim;
 pub mod verdict;
 
 pub use keep::{Keep, Rule};

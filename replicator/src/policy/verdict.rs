@@ -145,6 +145,7 @@ impl Verdict {
 
     /// Until when the point is kept for certain, whatever is committed later, so that its lock may be moved there;
     /// nothing when nothing is certain. Only what is over counts: the newest point of today can still be replaced.
+    /// The date may be later than a lock can be ([`class::DAYS_MAX`](super::class::DAYS_MAX)).
     pub fn wanted_until_ms(&self, keep: &Keep, point: &Candidate) -> Option<u64> {
         let Fate::Kept(reasons) = &self.fate else { return None };
         let certain = reasons.iter().filter_map(|reason| match reason {

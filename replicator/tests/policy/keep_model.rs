@@ -43,7 +43,7 @@ fn is_counted_off(rule: Rule, count: u32, point: &Candidate, counted: &[&Candida
     let is_oldest = counted.iter().all(|p| order(p) >= order(point));
     let buckets: BTreeSet<u64> = counted.iter().map(|p| bucket(rule, p)).collect();
     let newer = buckets.iter().filter(|bucket| **bucket > own).count();
-    let count = usize::try_from(count).unwrap();
+    let count = usize::try_from(count).expect("a small number");
     (is_newest && newer < count) || (is_oldest && buckets.len() < count)
 }
 
@@ -78,7 +78,7 @@ fn random_policy(random: &mut Random) -> (Keep, Option<u64>) {
     }
     let within_hours = random.percent(30).then(|| random.range(1..2000));
     parts.extend(within_hours.map(|hours| format!("within={hours}h")));
-    (parts.join(",").parse().unwrap(), within_hours)
+    (parts.join(",").parse().expect("a policy of known parts"), within_hours)
 }
 
 /// Points as a log has them: never back in time, some of one moment, some of a group.
