@@ -54,7 +54,7 @@ class Vault:
             for number in range(1, int(numbers[-1][4:]) + 1 if numbers else 2):
                 name = f"log/{number:016}"
                 self.catalog.take(name, self.store.get(name))
-                check(self.catalog.settings == settings_hash, "vault.json", "it is not the one that the log begins with")
+                check(self.catalog.settings == settings_hash, "vault.json", "the log begins with another one")
         except Damaged as damage:
             self.problems.append(damage)
 
@@ -302,12 +302,12 @@ def arguments_of(words):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["list", "restore", "verify"])
     parser.add_argument("directory", help="the vault")
-    parser.add_argument("point", nargs="?", help="an id or its first digits, VOLUME@SNAPSHOT, or VOLUME for its newest")
-    parser.add_argument("--to", metavar="FILE", help="where to restore to: a file that is not there yet, or - for stdout")
+    parser.add_argument("point", nargs="?", help="an id or its first digits, VOLUME@SNAPSHOT, or VOLUME: its newest")
+    parser.add_argument("--to", metavar="FILE", help="what to restore to: a file that is not there yet, or - for stdout")
     parser.add_argument("--passphrase", action="store_true", help="ask for the passphrase")
     parser.add_argument("--passphrase-file", metavar="FILE", help="a file that holds the passphrase")
     parser.add_argument("--key-file", metavar="FILE", help="a firn key file")
-    parser.add_argument("--head", metavar="NUMBER:HASH", help="an entry of the log as it was once seen: it must be there")
+    parser.add_argument("--head", metavar="NUMBER:HASH", help="an entry of the log that was seen once: it must be there")
     arguments = parser.parse_args(words)
     if arguments.command == "restore" and not (arguments.point and arguments.to):
         parser.error("restore needs a point and --to")
@@ -344,7 +344,11 @@ def main(words):
         sys.stdout.buffer.flush()
     else:
         with open(arguments.to, "xb") as out:
-            lost = restore(vault, identity, out, False)
+            try:
+                lost = restore(vault, identity, out, False)
+            except BaseException:
+                os.unlink(arguments.to)
+                raise
     say(f"{identity} restored" + (f", but {lost} blocks are lost" if lost else ""))
     return 1 if lost else status
 

@@ -32,7 +32,7 @@ class Catalog:
                     unhex(seal["signature"], 64), b"firn vault 1: log entry\n" + said)
             except InvalidSignature:
                 raise Damaged(name, "its signature is wrong") from None
-            check(rest == b"" and entry["format"] == VERSION, name, "it is no entry")
+            check(rest == b"" and entry["format"] == VERSION and len(data) <= 4 << 20, name, "it is no entry")
             check(entry["vault"] == self.vault, name, "it is of another vault")
             check(entry["number"] == self.number + 1, name, f"it has number {entry['number']}")
             check(entry["previous"] == self.previous, name, "it does not follow the entry before: one was replaced")
@@ -49,8 +49,6 @@ class Catalog:
 
     def is_in_use(self, name):
         kind, _, rest = name.partition("/")
-        if kind == "keys":
-            return rest in self.slots or (rest in self.keys and not self.keys[rest]["destroyed"])
         return kind == "points" and rest in self.points
 
     def must_stay(self, point, now_ms):
@@ -82,10 +80,12 @@ class Catalog:
             if point is None or (entry["reason"] in point["holds"]) == (action == "hold"):
                 return "the hold is there already, or not there" if point else absent
         if action == "condemn":
-            names = r"(points/|runs/|packs/[^/]+/[^/]+/)[0-9a-f]{64}(\.[1-9][0-9]*)?|keys/[0-9a-f]{32}"
+            names = r"(points/|runs/|packs/[^/]+/[^/]+/)[0-9a-f]{64}(\.[1-9][0-9]*)?"
             if not all(re.fullmatch(names, name) and name not in self.deleted and not self.is_in_use(name)
                        for name in entry["objects"]):
                 return "an object is in use, or can't be deleted"
+        if action == "acquit" and not self.condemned.issuperset(entry["objects"]):
+            return "an object was not condemned"
         if action == "delete":
             if not all(name in self.condemned and not self.is_in_use(name) for name in entry["objects"]):
                 return "an object is in use, or was not condemned"
@@ -134,6 +134,8 @@ class Catalog:
             self.points[entry["point"]]["holds"].discard(entry["reason"])
         elif action == "condemn":
             self.condemned.update(entry["objects"])
+        elif action == "acquit":
+            self.condemned.difference_update(entry["objects"])
         elif action == "delete":
             self.condemned.difference_update(entry["objects"])
             self.deleted.update(entry["objects"])

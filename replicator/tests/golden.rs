@@ -19,12 +19,19 @@ mod structures;
 #[path = "golden/writer.rs"]
 mod writer;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use firn_replicator::format::digest::Digest;
 use firn_replicator::format::entry::{Action, Entry, Signed};
 use firn_replicator::format::name;
+use firn_replicator::format::point::{Point, RunRef};
+use firn_replicator::format::secret::Secret;
+use firn_replicator::store::{DirectoryStore, Key};
+use firn_replicator::vault::keyring::Unlock;
+use firn_replicator::vault::{OpenOptions, Vault};
 
 use files::{golden, read, write};
 use python::Reader;
@@ -57,11 +64,37 @@ fn structures_are_written_again_to_the_byte() {
         let vault = structures::open(&objects, &mut seen);
         vault.check_objects(&mut seen);
     }
-    assert_eq!(seen.actions.len(), 14, "every action of the log: {:?}", seen.actions);
-    assert_eq!(seen.frames.len(), 4, "{:?}", seen.frames);
+    assert_eq!(seen.actions.len(), 15, "every action of the log: {:?}", seen.actions);
+    assert_eq!(seen.frames.len(), 6, "every content in every codec: {:?}", seen.frames);
     assert_eq!(seen.runs_in_points.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 3], "{seen:?}");
     let rare = [seen.holes, seen.extents, seen.packs, seen.later_generations, seen.sealed_for_ever];
     assert!(rare.iter().all(|&count| count > 0), "something is lacking: {seen:?}");
+}
+
+/// The library's own catalog of a golden vault, and its keys.
+#[test]
+fn the_library_opens_them() {
+    for (name, secret) in [
+        ("plain", None),
+        ("encrypted", Some(Unlock::Passphrase(PASSPHRASE.to_owned().into()))),
+        ("encrypted", Some(Unlock::KeyFile(Secret::new(KEY_FILE)))),
+    ] {
+        let directory = tempfile::tempdir().expect("a directory");
+        write(directory.path(), &read(&golden(name)));
+        let store = Arc::new(DirectoryStore::open(directory.path()).expect("a store"));
+        let options = OpenOptions { unlock: secret, ..OpenOptions::default() };
+        let vault = Vault::open(store, options).expect("a vault");
+        let catalog = vault.catalog();
+        let expected = if name == "plain" { (8, LAST, vec![LAST]) } else { (4, 16, vec![]) };
+        let void: Vec<u64> = catalog.void().iter().map(|void| void.number).collect();
+        assert_eq!((catalog.points().len(), catalog.head().number, void), expected, "{name}");
+        for (id, live) in catalog.points() {
+            let is_listed = LISTED.contains(&id.short()) && LISTED.contains(&live.committed.snapshot);
+            assert!(is_listed, "the reader does not list {id}");
+            let is_destroyed = live.committed.name == "payroll";
+            assert_eq!(vault.frame_keys(live.committed.key).is_err(), is_destroyed, "{name} {id}");
+        }
+    }
 }
 
 /// The document's JSON is what lies in the golden vaults, to the byte.
@@ -70,7 +103,8 @@ fn examples_in_the_document_are_golden() {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format.md");
     let document = fs::read_to_string(document).expect("the document");
     let (_, vault) = document.split_once("\n# The vault's format").expect("the vault's part");
-    let objects: Vec<Vec<u8>> = VAULTS.iter().flat_map(|(name, _)| read(&golden(name)).into_values()).collect();
+    let objects: Vec<Vec<u8>> =
+        VAULTS.iter().flat_map(|(name, _)| read(&golden(name)).into_values()).collect();
     let texts: Vec<&str> = objects.iter().filter_map(|bytes| str::from_utf8(bytes).ok()).collect();
     let examples: Vec<&str> =
         vault.split("```json\n").skip(1).filter_map(|rest| rest.split("\n```").next()).collect();
@@ -83,13 +117,17 @@ fn examples_in_the_document_are_golden() {
 #[test]
 fn the_reader_restores_every_live_point() {
     let reader = Reader::new();
-    for (point, expected) in PLAIN {
+    for &(point, expected) in PLAIN {
         assert_eq!(reader.restore(&golden("plain"), point, &[]).expect(point), expected, "{point}");
     }
     let secrets = Secrets::new();
-    for (point, expected) in ENCRYPTED {
+    for &(point, expected) in ENCRYPTED {
         for secret in [secrets.passphrase(), secrets.key_file()] {
-            assert_eq!(reader.restore(&golden("encrypted"), point, &secret).expect(point), expected, "{point}");
+            assert_eq!(
+                reader.restore(&golden("encrypted"), point, &secret).expect(point),
+                expected,
+                "{point}"
+            );
         }
     }
     // To a file: the same bytes, and holes stay holes.
@@ -121,7 +159,7 @@ fn the_reader_finds_whole_vaults_whole() {
     let reader = Reader::new();
     let secrets = Secrets::new();
     for (name, secret, points) in [
-        ("plain", vec![], "7 points, 0 of them not read for want of a key, 0 objects damaged\n"),
+        ("plain", vec![], "8 points, 0 of them not read for want of a key, 0 objects damaged\n"),
         (
             "encrypted",
             secrets.key_file(),
@@ -147,7 +185,9 @@ fn the_reader_says_which_key_is_missing() {
     assert!(refused("db@wednesday", &[]).contains("this point is encrypted: give --passphrase"));
     assert!(refused("payroll", &secrets.passphrase()).contains("was destroyed"));
     let other = secrets.write("other", "not the passphrase");
-    assert!(refused("db", &["--passphrase-file", &other]).contains("no key slot of this vault is opened by that"));
+    assert!(
+        refused("db", &["--passphrase-file", &other]).contains("no key slot of this vault is opened by that")
+    );
     let other = secrets.write("other.key", &format!("firn key file 1\n{}\n", "00".repeat(32)));
     assert!(refused("db", &["--key-file", &other]).contains("no key slot of this vault is opened by that"));
 }
@@ -157,34 +197,42 @@ fn the_reader_says_which_key_is_missing() {
 fn the_reader_names_what_is_damaged() {
     let reader = Reader::new();
     let objects = read(&golden("plain"));
+    let needed = needed(&objects);
+    let last = name::entry(LAST);
     for (index, (key, bytes)) in objects.iter().enumerate() {
         let directory = tempfile::tempdir().expect("a directory");
-        write(directory.path(), &objects);
-        let path = directory.path().join(key.as_str());
+        let mut damaged = objects.clone();
         match index % 3 {
-            0 => {
-                let mut bytes = bytes.clone();
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 0x10;
-                fs::write(&path, bytes).expect("written");
-            }
-            1 => fs::write(&path, &bytes[..bytes.len() - 7]).expect("written"),
-            _ => fs::remove_file(&path).expect("removed"),
+            0 => damaged.get_mut(key).expect("it is there")[bytes.len() / 2] ^= 0x10,
+            1 => damaged.get_mut(key).expect("it is there").truncate(bytes.len() - 7),
+            _ => drop(damaged.remove(key)),
         }
+        write(directory.path(), &damaged);
         let said = reader.run("verify", directory.path(), &[]);
-        // What no live point needs is not missed when it is gone.
-        let is_needed = index % 3 < 2 || !is_superfluous(key.as_str());
-        let is_last = *key == name::entry(20) && index % 3 == 2;
-        assert_eq!(said.status, i32::from(is_needed && !is_last), "{key}: {said:?}");
-        assert!(!is_needed || is_last || said.err.contains(key.as_str()), "{key}: {}", said.err);
+        // What no live point needs is not missed, and neither is the end of the log.
+        let is_missed = damaged.contains_key(key) || (needed.contains(key) && *key != last);
+        assert_eq!(said.status, i32::from(is_missed), "{key}: {said:?}");
+        assert!(!is_missed || said.err.contains(key.as_str()), "{key}: {}", said.err);
         if let Ok(found) = reader.restore(directory.path(), "db@thursday", &[]) {
             assert_eq!(found, PLAIN[2].1, "{key}");
         }
     }
 }
 
-fn is_superfluous(name: &str) -> bool {
-    SUPERFLUOUS.iter().any(|start| name.contains(start))
+/// All but the pruned point, and the runs that only it or an unfinished send had.
+fn needed(objects: &Objects) -> BTreeSet<Key> {
+    let mut needed: BTreeSet<Key> = objects.keys().cloned().collect();
+    needed.retain(|key| !key.as_str().starts_with(name::POINTS) && !key.as_str().starts_with(name::RUNS));
+    for (key, bytes) in objects.iter().filter(|(key, _)| key.as_str().starts_with(name::POINTS)) {
+        let point = Point::decode(name::hash_in(key).expect("a hash"), bytes).expect("a point");
+        if !["db@monday", "trial@one"]
+            .contains(&format!("{}@{}", point.source.name, point.source.snapshot).as_str())
+        {
+            needed.insert(key.clone());
+            needed.extend(point.runs.iter().map(RunRef::key));
+        }
+    }
+    needed
 }
 
 /// What is whole and does not belong there: a stranger's entry, an older log, a swapped object.
@@ -192,8 +240,8 @@ fn is_superfluous(name: &str) -> bool {
 fn the_reader_finds_what_was_replaced() {
     let reader = Reader::new();
     let objects = read(&golden("plain"));
-    let last = &objects[&name::entry(20)];
-    let head = format!("20:{}", Digest::of(last));
+    let last = &objects[&name::entry(LAST)];
+    let head = format!("{LAST}:{}", Digest::of(last));
     let verify = |objects: &Objects, arguments: &[&str]| {
         let directory = tempfile::tempdir().expect("a directory");
         write(directory.path(), objects);
@@ -205,13 +253,13 @@ fn the_reader_finds_what_was_replaced() {
     let mut strange = objects.clone();
     let entry = Signed::decode(last).expect("an entry").entry;
     let action = Action::Prune { points: vec![] };
-    let next = Entry { number: 21, previous: Digest::of(last), action, ..entry };
-    strange.insert(name::entry(21), next.encode(&signer(3)).expect("small"));
+    let next = Entry { number: LAST + 1, previous: Digest::of(last), action, ..entry };
+    strange.insert(name::entry(LAST + 1), next.encode(&signer(3)).expect("small"));
     let (status, err) = verify(&strange, &[]);
-    assert!(status == 1 && err.contains("log/0000000000000021: it is signed by"), "{err}");
+    assert!(status == 1 && err.contains(&format!("{}: it is signed by", name::entry(LAST + 1))), "{err}");
 
     let mut older = objects.clone();
-    older.remove(&name::entry(20));
+    older.remove(&name::entry(LAST));
     let (status, err) = verify(&older, &["--head", &head]);
     assert!(status == 1 && err.contains("the log went back"), "{err}");
 
@@ -251,10 +299,74 @@ impl Secrets {
     }
 }
 
+/// The number of the last entry of the vault `plain`.
+const LAST: u64 = 25;
+
 // What the vaults hold, as `golden/content.rs` shows it: where it says `a 2c a`, there is one block of `a`, two of
 // `c`, and one of `a` again.
 
-const PLAIN: [(&str, &str); 7] = [("", ""); 7];
-const ENCRYPTED: [(&str, &str); 0] = [];
-const LISTED: &str = "";
-const SUPERFLUOUS: [&str; 0] = [];
+const PLAIN: &[(&str, &str)] = &[
+    (
+        "db@tuesday",
+        "a 2c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
+         2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. \
+         a 2. a 82. 3b 2c 6b 107. 2n",
+    ),
+    (
+        "db@wednesday",
+        "a 2c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
+         2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. \
+         a 2. a 82. 3b c 2d 5b 107. 2n",
+    ),
+    (
+        "db@thursday",
+        "2. c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
+         2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. \
+         a 2. a 82. 3b c 2d 5b 107. 2n 70. 10e",
+    ),
+    (
+        "db@friday",
+        "2. c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
+         2. 4f",
+    ),
+    ("log", "40l 24."),
+    ("scratch@again", "5. 4s 7."),
+    ("empty@monday", "8."),
+    ("trial", "2. 10t 4."),
+];
+const ENCRYPTED: &[(&str, &str)] = &[
+    (
+        "db@tuesday",
+        "a 2c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
+         2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. \
+         a 2. a 82. 3b 2c 6b 107. 2n",
+    ),
+    (
+        "db",
+        ". 2c a 2. a 5. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a \
+         2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 2. a 40d 60. 3b 2c 6b 107. \
+         2n",
+    ),
+    ("log@tuesday", "40l 24."),
+];
+
+/// What the reader lists of both.
+const LISTED: &str = "\
+POINT         VOLUME@SNAPSHOT           TAKEN (UTC)                     BYTES  ENCRYPTED  KEPT
+2c3846e10c66  db@tuesday                2023-11-14 22:13:21           1310720         no  held: audit
+046b0b9cbfab  db@wednesday              2023-11-14 22:13:23           1310720         no  until 2043-11-09 22:13:20
+2f1070e9edcf  log@wednesday             2023-11-14 22:13:23            262144         no  -
+2ab26c38c7f2  empty@monday              2023-11-14 22:13:25             32768         no  -
+2b528dd116d9  scratch@again             2023-11-14 22:13:33             65536         no  -
+58a028ac8149  db@thursday               2023-11-14 22:13:35           1638400         no  -
+c7f86d0be771  db@friday                 2023-11-14 22:13:36            262144         no  -
+f0dcfc3ef98d  trial@two                 2023-11-14 22:13:40             65536         no  -
+log entry 25 counts for nothing: a point must stay
+log: 25 entries, the last one has hash b81442a4e1a45e6b82a615c7556a82cf11430e11d765bdcee479ee67412b2080
+POINT         VOLUME@SNAPSHOT           TAKEN (UTC)                     BYTES  ENCRYPTED  KEPT
+45d48c7bc978  db@tuesday                2023-11-14 22:13:27           1310720        yes  held: audit, until 2030-11-12 22:13:20
+d84fd8b17f24  log@tuesday               2023-11-14 22:13:27            262144        yes  until 2024-11-13 22:13:20
+1f8b0bde5c17  db@wednesday              2023-11-14 22:13:28           1310720        yes  -
+a53c42d6f796  payroll@january           2023-11-14 22:13:33             65536        yes  -
+log: 16 entries, the last one has hash d39e80e175308a0c4839f55e5aa6ce82e1be03604d2779db22f5666801d6b465
+";

@@ -221,15 +221,7 @@ impl Entry {
     /// # Errors
     /// [`Kind::Invalid`] when it is too large.
     pub fn encode(&self, key: &SigningKey) -> Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(self).expect("formats are made of what JSON has");
-        let signature = key.sign(&signed_bytes(&bytes));
-        let seal = Seal {
-            signer: Signer(key.verifying_key().to_bytes()),
-            signature: data_encoding::HEXLOWER.encode(&signature.to_bytes()),
-        };
-        bytes.push(b'\n');
-        serde_json::to_writer(&mut bytes, &seal).expect("a vector takes what is written");
-        bytes.push(b'\n');
+        let bytes = signed(serde_json::to_vec(self).expect("formats are made of what JSON has"), key);
         match bytes.len() <= ENTRY_BYTES_MAX {
             true => Ok(bytes),
             false => {
@@ -244,6 +236,20 @@ impl Entry {
     }
 }
 
+/// A line as an entry is stored: the line, and the seal on it.
+pub(super) fn signed(line: Vec<u8>, key: &SigningKey) -> Vec<u8> {
+    let signature = key.sign(&signed_bytes(&line));
+    let seal = Seal {
+        signer: Signer(key.verifying_key().to_bytes()),
+        signature: data_encoding::HEXLOWER.encode(&signature.to_bytes()),
+    };
+    let mut bytes = line;
+    bytes.push(b'\n');
+    serde_json::to_writer(&mut bytes, &seal).expect("a vector takes what is written");
+    bytes.push(b'\n');
+    bytes
+}
+
 impl Signed {
     /// Reads an entry and verifies its signature, but not whether its signer may sign.
     ///
@@ -252,6 +258,9 @@ impl Signed {
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         const WHAT: &str = "read log entry";
         let wrong = |detail: &str| malformed(WHAT, detail);
+        if bytes.len() > ENTRY_BYTES_MAX {
+            return Err(wrong("it is longer than an entry can be"));
+        }
         let text = bytes.strip_suffix(b"\n").ok_or_else(|| wrong("it does not end with a line end"))?;
         let middle =
             text.iter().position(|byte| *byte == b'\n').ok_or_else(|| wrong("it has no signature"))?;

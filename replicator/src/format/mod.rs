@@ -15,6 +15,8 @@ pub mod digest;
 pub mod entry;
 pub mod extent;
 pub mod frame;
+#[cfg(any(test, feature = "sim"))]
+pub mod hostile;
 pub mod name;
 pub mod pack_list;
 pub mod point;

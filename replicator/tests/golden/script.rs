@@ -65,6 +65,7 @@ pub(crate) fn plain() -> Objects {
     w.volume(2, "log", 64, KeyId::default());
     w.volume(3, "scratch", 16, KeyId::default());
     w.volume(4, "empty", 8, KeyId::default());
+    w.volume(5, "trial", 16, KeyId::default());
 
     let mut changes = every_third(b'a');
     // 53 blocks in all: the second pack's second frame is one block that can't be compressed.
@@ -101,6 +102,7 @@ pub(crate) fn plain() -> Objects {
     w.resize(1, 64);
     let point = w.send(1, "friday", &[(60..64, b'f')]);
     commit(w, vec![point]);
+    acquit_trial(w);
     prune(w, &[(monday, "not among the newest 5 of class standard")]);
     // Void: a point that is held stays, and so does what would have been pruned with it.
     prune(w, &[(wednesday, "asked for by name"), (tuesday, "asked for by name")]);
@@ -118,6 +120,19 @@ fn reclaim_scratch(w: &mut Writer, scratch: Digest) {
     objects.iter().for_each(|key| drop(w.objects.remove(key)));
     w.volume_anew(3);
     let point = w.send(3, "again", &[(5..9, b's')]);
+    commit(w, vec![point]);
+}
+
+/// Takes the only point of `trial` back; before anything is deleted the same content is sent again, and used again.
+fn acquit_trial(w: &mut Writer) {
+    let point = w.send(5, "one", &[(2..12, b't')]);
+    let one = commit(w, vec![point]);
+    prune(w, &[(one, "asked for by name")]);
+    let objects = w.newest_objects(5);
+    w.log(Action::Condemn { objects: objects.clone() });
+    w.volume_anew(5);
+    let point = w.send(5, "two", &[(2..12, b't')]);
+    w.log(Action::Acquit { objects });
     commit(w, vec![point]);
 }
 
@@ -182,7 +197,8 @@ fn data_key(w: &mut Writer, volume: u8, master: &Secret) {
     let id = key_id(10 + volume);
     let secret = Secret::new([100 + volume; 32]);
     let wrapping = Wrapping::MasterKey { pool: POOL, volume: volume.into() };
-    let slot = Slot::wrap(w.vault, id, wrapping, master, &secret, [10 + volume; 12]).expect("wrapped").encode();
+    let slot =
+        Slot::wrap(w.vault, id, wrapping, master, &secret, [10 + volume; 12]).expect("wrapped").encode();
     let object = Digest::of(&slot);
     w.put(name::slot(id), slot);
     w.log(Action::AddKey { id, object, pool: POOL, volume: volume.into() });

@@ -91,12 +91,14 @@ fn open_keys(settings: &Settings, slots: &[Slot]) -> BTreeMap<KeyId, FrameKeys> 
     let mut keys = BTreeMap::from([(KeyId::default(), FrameKeys::plain(settings.vault))]);
     let masters: Vec<Secret> = slots
         .iter()
-        .filter_map(|slot| match &slot.wrapping {
-            Wrapping::Passphrase { .. } => slot.wrapping.of_passphrase(PASSPHRASE).ok(),
-            Wrapping::KeyFile => Some(Wrapping::of_key_file(&Secret::new(KEY_FILE))),
-            Wrapping::MasterKey { .. } => return None,
-        }
-        .map(|with| slot.unwrap(&with).expect("a slot").expect("it opens")))
+        .filter_map(|slot| {
+            match &slot.wrapping {
+                Wrapping::Passphrase { .. } => slot.wrapping.of_passphrase(PASSPHRASE).ok(),
+                Wrapping::KeyFile => Some(Wrapping::of_key_file(&Secret::new(KEY_FILE))),
+                Wrapping::MasterKey { .. } => return None,
+            }
+            .map(|with| slot.unwrap(&with).expect("a slot").expect("it opens"))
+        })
         .collect();
     assert!(masters.windows(2).all(|pair| pair[0].bytes() == pair[1].bytes()), "one master key");
     for slot in slots.iter().filter(|slot| matches!(slot.wrapping, Wrapping::MasterKey { .. })) {
@@ -137,7 +139,8 @@ impl Vault<'_> {
         let mut again = Builder::new(&Header { ..table.header });
         assert_eq!(again.header(), header);
         let mut contents = Vec::new();
-        let mut opener = self.keys.get(&table.header.key).map(|keys| Opener::new(keys.clone()).expect("zstd"));
+        let mut opener =
+            self.keys.get(&table.header.key).map(|keys| Opener::new(keys.clone()).expect("zstd"));
         for (index, row) in table.rows().iter().enumerate() {
             let at = usize::try_from(table.offset(index)).expect("small");
             let stored = &bytes[at..at + row.stored_bytes as usize];

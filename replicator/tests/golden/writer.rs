@@ -252,7 +252,8 @@ impl Writer {
             name.generation += 1;
         }
         let count = u32::try_from(blocks.len()).expect("small");
-        self.put(name.key(), bytes);
+        // The same blocks sent before give the same pack.
+        self.objects.insert(name.key(), bytes);
         self.packs.push(PackRef { name, shape: finished.shape, blocks: count, live_blocks: 0 });
         let pack = self.packs.len() - 1;
         blocks.iter().zip(0..).map(|((index, _), position)| (*index, Some((pack, position)))).collect()
@@ -294,12 +295,7 @@ impl Writer {
         Run { map, reference }
     }
 
-    fn container(
-        &self,
-        role: Role,
-        key: KeyId,
-        frames: Vec<(Content, u64, Vec<u8>)>,
-    ) -> (Vec<u8>, Finished) {
+    fn container(&self, role: Role, key: KeyId, frames: Vec<(Content, u64, Vec<u8>)>) -> (Vec<u8>, Finished) {
         let mut builder = Builder::new(&Header { role, vault: self.vault, key });
         let mut sealer = Sealer::new(self.keys[&key].clone(), LEVEL_DEFAULT).expect("a level");
         let mut bytes = builder.header().to_vec();
