@@ -104,6 +104,11 @@ pub enum Action {
         /// The objects.
         objects: Vec<Key>,
     },
+    /// Objects that are no longer condemned, since a point reaches them or is about to.
+    Acquit {
+        /// The objects.
+        objects: Vec<Key>,
+    },
     /// Objects that are deleted from now on; their names are never used again.
     Delete {
         /// The objects.
