@@ -7,12 +7,21 @@
 
 pub mod cache;
 pub mod catalog;
+pub mod check;
 pub mod commit;
 mod fold;
+mod hold;
 pub mod identity;
 pub mod init;
 pub mod keyring;
+pub mod lock;
 mod log;
+mod points;
+pub mod prune;
+pub mod reach;
+pub mod reclaim;
+mod retain;
+mod workers;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
