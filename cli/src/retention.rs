@@ -13,12 +13,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub(crate) enum Until {
     /// So much later than now; years and months as the calendar has them.
-    Later {
-        years: u16,
-        months: u16,
-        days: u32,
-        hours: u32,
-    },
+    Later { years: u16, months: u16, days: u32, hours: u32 },
     /// A time, in ms since 1970.
     At(u64),
 }
@@ -92,8 +87,12 @@ impl fmt::Display for Until {
         match self {
             Self::At(time) => f.write_str(&crate::time::utc(*time).unwrap_or_else(|| time.to_string())),
             Self::Later { years, months, days, hours } => {
-                let parts = [(u32::from(*years), 'y'), (u32::from(*months), 'm'), (*days, 'd'), (*hours, 'h')];
-                parts.iter().filter(|(number, _)| *number > 0).try_for_each(|(number, unit)| write!(f, "{number}{unit}"))
+                let parts =
+                    [(u32::from(*years), 'y'), (u32::from(*months), 'm'), (*days, 'd'), (*hours, 'h')];
+                parts
+                    .iter()
+                    .filter(|(number, _)| *number > 0)
+                    .try_for_each(|(number, unit)| write!(f, "{number}{unit}"))
             }
         }
     }

@@ -7,3 +7,6 @@ pub mod format;
 pub mod policy;
 pub mod store;
 pub mod vault;
+
+/// The key that a machine signs a vault's log with.
+pub use ed25519_dalek::SigningKey;

@@ -323,7 +323,12 @@ pub(crate) struct KeysAdd {
     #[command(flatten)]
     pub(crate) vault: OneVault,
     /// A file whose first line is the new passphrase
-    #[arg(long, value_name = "FILE", required_unless_present = "new_key_file", conflicts_with = "new_key_file")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "new_key_file",
+        conflicts_with = "new_key_file"
+    )]
     pub(crate) new_passphrase_file: Option<PathBuf>,
     /// The new key file, which is made if there is none
     #[arg(long, value_name = "FILE")]

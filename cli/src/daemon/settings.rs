@@ -149,14 +149,7 @@ mod tests {
     use super::*;
 
     fn globals() -> Globals {
-        Globals {
-            pool: None,
-            meta: None,
-            socket: None,
-            state: None,
-            json: false,
-            typed: Default::default(),
-        }
+        Globals { pool: None, meta: None, socket: None, state: None, json: false, typed: Default::default() }
     }
 
     fn settings(typed: &str, file: &str) -> Result<Settings, Error> {

@@ -142,8 +142,12 @@ impl Vaults {
     pub(crate) fn remember(&self, name: &str, known: &Known) -> Result<(), Error> {
         let path = self.file(name)?;
         if self.find(name)?.is_some_and(|before| before.vault != known.vault) {
-            return Err(Error::new(Kind::Conflict, "name vault", format!("another vault is known as {name:?}"))
-                .hint(format!("choose another name, or `firn vault forget {name}` first")));
+            return Err(Error::new(
+                Kind::Conflict,
+                "name vault",
+                format!("another vault is known as {name:?}"),
+            )
+            .hint(format!("choose another name, or `firn vault forget {name}` first")));
         }
         let text = toml::to_string(known)
             .map_err(|source| Error::new(Kind::Bug, "name vault", name.to_owned()).source(source))?;
@@ -238,7 +242,9 @@ mod tests {
 
     #[test]
     fn an_address_is_told_from_a_name() {
-        for (text, address) in [("main", false), ("./main", true), ("s3://b/p", true), ("/backup", true), ("a.b", false)] {
+        for (text, address) in
+            [("main", false), ("./main", true), ("s3://b/p", true), ("/backup", true), ("a.b", false)]
+        {
             assert_eq!(is_address(text), address, "{text}");
         }
     }

@@ -156,7 +156,10 @@ pub(crate) fn store(address: &Address, bytes_per_second: Option<u64>) -> Result<
 }
 
 /// What was given to open a vault.
-pub(crate) fn unlock(passphrase_file: Option<&Path>, key_file: Option<&Path>) -> Result<Option<Unlock>, Error> {
+pub(crate) fn unlock(
+    passphrase_file: Option<&Path>,
+    key_file: Option<&Path>,
+) -> Result<Option<Unlock>, Error> {
     match (passphrase_file, key_file) {
         (None, None) => Ok(None),
         (Some(file), None) => passphrase(file).map(Unlock::Passphrase).map(Some),
@@ -170,7 +173,8 @@ pub(crate) fn unlock(passphrase_file: Option<&Path>, key_file: Option<&Path>) ->
 
 /// The first line of a file.
 pub(crate) fn passphrase(file: &Path) -> Result<Zeroizing<String>, Error> {
-    let wrong = |why: &str| Error::new(Kind::Invalid, "read passphrase", format!("{}: {why}", file.display()));
+    let wrong =
+        |why: &str| Error::new(Kind::Invalid, "read passphrase", format!("{}: {why}", file.display()));
     let text = std::fs::read_to_string(file).map(Zeroizing::new);
     let text = text.map_err(|source| Error::io("read passphrase", file.display(), source))?;
     let line = text.lines().next().unwrap_or_default();
@@ -191,4 +195,3 @@ pub(crate) fn who() -> Who {
         program: concat!("firn ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }
-

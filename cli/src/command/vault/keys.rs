@@ -88,13 +88,16 @@ impl Keys {
         let mut text = String::new();
         if !self.slots.is_empty() {
             let rows = self.slots.iter();
-            let rows = rows.map(|slot| vec![slot.id.to_string(), time::local(slot.added_ms), slot.name.clone()]);
+            let rows =
+                rows.map(|slot| vec![slot.id.to_string(), time::local(slot.added_ms), slot.name.clone()]);
             text += &table(&[Left("SLOT"), Left("ADDED"), Left("NAME")], rows);
             text += "\n";
         }
         if !self.data_keys.is_empty() {
             let rows = self.data_keys.iter().map(|key| {
-                let state = key.destroyed_ms.map_or("in use".to_owned(), |at| format!("destroyed {}", time::local(at)));
+                let state = key
+                    .destroyed_ms
+                    .map_or("in use".to_owned(), |at| format!("destroyed {}", time::local(at)));
                 let volume = key.volume.clone().unwrap_or_else(|| "-".to_owned());
                 vec![key.id.to_string(), volume, key.points.to_string(), state]
             });
@@ -129,10 +132,17 @@ fn add(vaults: &Vaults, add: KeysAdd) -> Result<Answer> {
     let vault = open(vaults, add.vault, Purpose::Write)?;
     let (unlock, what) = match (&add.new_passphrase_file, &add.new_key_file) {
         (Some(file), _) => (Unlock::Passphrase(passphrase(file)?), "the passphrase"),
-        (None, Some(file)) if file.exists() => (Unlock::KeyFile(identity::read_key_file(file)?), "the key file"),
+        (None, Some(file)) if file.exists() => {
+            (Unlock::KeyFile(identity::read_key_file(file)?), "the key file")
+        }
         (None, Some(file)) => (Unlock::KeyFile(identity::create_key_file(file)?), "the new key file"),
         (None, None) => {
-            return Err(Error::new(Kind::Invalid, "add key slot", "neither a passphrase nor a key file was given").into());
+            return Err(Error::new(
+                Kind::Invalid,
+                "add key slot",
+                "neither a passphrase nor a key file was given",
+            )
+            .into());
         }
     };
     let id = vault.add_slot(&unlock, &add.name)?;
@@ -163,7 +173,9 @@ fn destroy(vaults: &Vaults, one: OneVault, volume: &str, yes: bool) -> Result<An
     let points: Vec<String> = lost
         .iter()
         .filter(|point| point.committed.key == id)
-        .map(|point| format!("{}@{} {}", point.committed.name, point.committed.snapshot, point.committed.id.short()))
+        .map(|point| {
+            format!("{}@{} {}", point.committed.name, point.committed.snapshot, point.committed.id.short())
+        })
         .collect();
     let listed: String = points.iter().map(|point| format!("  {point}\n")).collect();
     let text = match yes {
@@ -231,7 +243,11 @@ fn chosen<'a, T>(
         [one] => Ok(one),
         [] => Err(Error::new(Kind::NotFound, "find key", format!("no {what} {digits:?} is in the vault"))
             .hint("`firn vault keys list VAULT` shows what there is")),
-        _ => Err(Error::new(Kind::Invalid, "find key", format!("{} {what}s begin with {digits:?}", found.len()))
-            .hint("give more digits")),
+        _ => Err(Error::new(
+            Kind::Invalid,
+            "find key",
+            format!("{} {what}s begin with {digits:?}", found.len()),
+        )
+        .hint("give more digits")),
     }
 }

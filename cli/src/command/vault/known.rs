@@ -74,7 +74,8 @@ pub(super) fn init(vaults: &Vaults, init: VaultInit) -> Result<Answer> {
             cache: Some(vaults.cache()?),
         };
         let vault = Vault::init(store, options)?.settings().vault;
-        let known = Known { address: made.address.clone(), vault, passphrase_file: files.0, key_file: files.1 };
+        let known =
+            Known { address: made.address.clone(), vault, passphrase_file: files.0, key_file: files.1 };
         vaults.remember(&made.name, &known)?;
         made.vault = Some(vault);
     }
@@ -173,7 +174,9 @@ impl Made {
     fn text(&self) -> String {
         let mut text = findings(&self.probe);
         text += match self.probe.mode {
-            Some(StoreMode::Worm) => "the store can lock: what has a date can be kept from everybody until then\n",
+            Some(StoreMode::Worm) => {
+                "the store can lock: what has a date can be kept from everybody until then\n"
+            }
             _ => "the store can't lock: whoever may write to it may delete\n",
         };
         let how = match (self.encrypted, self.lock) {
@@ -217,7 +220,8 @@ pub(super) fn add(vaults: &Vaults, add: VaultAdd) -> Result<Answer> {
     };
     vaults.remember(&add.name, &known)?;
     let points = opened.catalog().points().len() as u64;
-    let text = format!("{} is the vault at {}, with {}", add.name, known.address, count(points, "recovery point"));
+    let text =
+        format!("{} is the vault at {}, with {}", add.name, known.address, count(points, "recovery point"));
     Answer::new(&KnownView { name: add.name, known }, text)
 }
 
@@ -241,7 +245,10 @@ pub(super) fn list(vaults: &Vaults) -> Result<Answer> {
     let known = vaults.all()?.into_iter().map(|(name, known)| KnownView { name, known }).collect();
     let known = KnownVaults { vaults: known };
     if known.vaults.is_empty() {
-        return Answer::new(&known, "no vaults: `firn vault init NAME ADDRESS` makes one, `firn vault add` names one that exists");
+        return Answer::new(
+            &known,
+            "no vaults: `firn vault init NAME ADDRESS` makes one, `firn vault add` names one that exists",
+        );
     }
     let rows = known.vaults.iter().map(|view| {
         let opened_by = match (&view.known.passphrase_file, &view.known.key_file) {
@@ -314,7 +321,11 @@ impl Shown<'_> {
             ("held", self.held.to_string()),
             ("newest", self.newest_point_ms.map_or("-".to_owned(), time::local)),
             ("stored", Size(self.stored_bytes).to_string()),
-            ("log", format!("{}, the last one {}", count(self.entries, "entry"), time::local(self.last_entry_ms)).replace("entrys", "entries")),
+            (
+                "log",
+                format!("{}, the last one {}", count(self.entries, "entry"), time::local(self.last_entry_ms))
+                    .replace("entrys", "entries"),
+            ),
             ("signers", self.signers.to_string()),
         ])
     }

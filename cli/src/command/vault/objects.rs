@@ -55,7 +55,8 @@ pub(super) fn list(vaults: &Vaults, ls: VaultLs) -> Result<Answer> {
         if ls.point.is_some() && points.is_none() {
             return Ok(());
         }
-        let is_part = ["packs/", "runs/", "points/"].iter().any(|prefix| info.key.as_str().starts_with(prefix));
+        let is_part =
+            ["packs/", "runs/", "points/"].iter().any(|prefix| info.key.as_str().starts_with(prefix));
         let lock = if has_locks { vault.store().retention(&info.key)? } else { None };
         objects.bytes += info.bytes;
         if is_part && points.is_none() {
@@ -71,7 +72,9 @@ pub(super) fn list(vaults: &Vaults, ls: VaultLs) -> Result<Answer> {
         Ok(())
     })?;
     let rows = objects.objects.iter().map(|object| {
-        let lock = object.lock.map(|lock| format!("{:?} until {}", lock.mode, time::local(lock.until_ms)).to_lowercase());
+        let lock = object
+            .lock
+            .map(|lock| format!("{:?} until {}", lock.mode, time::local(lock.until_ms)).to_lowercase());
         vec![
             object.key.to_string(),
             Size(object.bytes).to_string(),
@@ -80,9 +83,11 @@ pub(super) fn list(vaults: &Vaults, ls: VaultLs) -> Result<Answer> {
             or_dash(lock.unwrap_or_default()),
         ]
     });
-    let mut text = table(&[Left("OBJECT"), Right("SIZE"), Left("WRITTEN"), Right("POINTS"), Left("LOCK")], rows);
+    let mut text =
+        table(&[Left("OBJECT"), Right("SIZE"), Left("WRITTEN"), Right("POINTS"), Left("LOCK")], rows);
     let (total, dead) = (Size(objects.bytes), Size(objects.dead_bytes));
-    text += &format!("{}, {total}; {dead} that no point reaches", count(objects.objects.len() as u64, "object"));
+    text +=
+        &format!("{}, {total}; {dead} that no point reaches", count(objects.objects.len() as u64, "object"));
     Answer::new(&objects, text)
 }
 
@@ -172,11 +177,15 @@ fn check_text(report: &CheckReport) -> String {
             "the log is unbroken: {entries} entries, each signed and naming the one before; {points}, all {} there",
             count(report.objects, "object")
         ),
-        false => format!("{} WRONG in {entries} log entries and {points}:\n", count(report.findings.len() as u64, "thing")),
+        false => format!(
+            "{} WRONG in {entries} log entries and {points}:\n",
+            count(report.findings.len() as u64, "thing")
+        ),
     };
     for finding in &report.findings {
         let points: Vec<String> = finding.points.iter().map(|id| id.short()).collect();
-        let concerned = if points.is_empty() { String::new() } else { format!(" (points {})", points.join(", ")) };
+        let concerned =
+            if points.is_empty() { String::new() } else { format!(" (points {})", points.join(", ")) };
         text += &format!("  {}: {}{concerned}\n", finding.object, finding.detail);
     }
     for note in &report.notes {

@@ -46,9 +46,13 @@ pub(super) fn run(globals: &Globals, vaults: &Vaults, restore: args::VaultRestor
         return away(vaults, restore);
     }
     if restore.range.is_some() || restore.overwrite {
-        return Err(Error::new(Kind::Invalid, "restore", "a range, or over what exists, goes to a file or stdout only")
-            .hint("a file's name has a slash in it, such as ./pg.img")
-            .into());
+        return Err(Error::new(
+            Kind::Invalid,
+            "restore",
+            "a range, or over what exists, goes to a file or stdout only",
+        )
+        .hint("a file's name has a slash in it, such as ./pg.img")
+        .into());
     }
     let vault = wanted(restore.vault, restore.unlock)?;
     let request = VaultRestore { vault, point: restore.point, volume: restore.to };
@@ -115,17 +119,30 @@ fn seconds(began: std::time::Duration) -> f64 {
 
 fn part(point: String, snapshot: String, to: String, range: Option<(u64, u64)>, seconds: f64) -> Restored {
     let bytes = range.map_or(0, |(_, length)| length);
-    Restored { point, snapshot, to, bytes, data_bytes: bytes, lost_bytes: 0, lost: Vec::new(), damaged: Vec::new(), seconds }
+    Restored {
+        point,
+        snapshot,
+        to,
+        bytes,
+        data_bytes: bytes,
+        lost_bytes: 0,
+        lost: Vec::new(),
+        damaged: Vec::new(),
+        seconds,
+    }
 }
 
 fn answer(restored: Restored, what: &str) -> Result<Answer> {
     let [bytes, data, lost] = [restored.bytes, restored.data_bytes, restored.lost_bytes].map(Size);
     let Restored { snapshot, to, seconds, .. } = &restored;
     if restored.damaged.is_empty() {
-        let text = format!("{snapshot} restored to {what}{to} in {seconds:.1} s: {bytes}, of which {data} is data");
+        let text =
+            format!("{snapshot} restored to {what}{to} in {seconds:.1} s: {bytes}, of which {data} is data");
         return Answer::new(&restored, text);
     }
-    let mut text = format!("{snapshot} restored to {what}{to} WITHOUT {lost} that could not be had; damaged or missing:\n");
+    let mut text = format!(
+        "{snapshot} restored to {what}{to} WITHOUT {lost} that could not be had; damaged or missing:\n"
+    );
     for damage in &restored.damaged {
         text += &format!("  {damage}\n");
     }
@@ -167,8 +184,10 @@ impl Target {
     fn open(path: &Path, overwrite: bool) -> Result<Self, Error> {
         let failed = |source| Error::io("open file to restore to", path.display(), source);
         let Ok(found) = std::fs::metadata(path) else {
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let file = tempfile::Builder::new().prefix(".firn-restore-").tempfile_in(directory).map_err(failed)?;
+            let directory =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let file =
+                tempfile::Builder::new().prefix(".firn-restore-").tempfile_in(directory).map_err(failed)?;
             return Ok(Self::New { file, path: path.to_owned() });
         };
         if !overwrite {
@@ -216,7 +235,8 @@ impl Target {
         let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(readable).map_err(failed)?;
         file.persist_noclobber(&path).map_err(|error| failed(error.error))?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 }

@@ -45,7 +45,10 @@ pub(super) fn prune(vaults: &Vaults, prune: VaultPrune) -> Result<Answer> {
             }
         }
         None => {
-            let found = point.iter().map(|point| vault.catalog().choose(point).cloned()).collect::<Result<Vec<_>, _>>()?;
+            let found = point
+                .iter()
+                .map(|point| vault.catalog().choose(point).cloned())
+                .collect::<Result<Vec<_>, _>>()?;
             let ids: Vec<_> = found.iter().map(|live| live.committed.id).collect();
             if let Some(refusal) = refusal(&vault, &found)? {
                 return Err(refusal.into());
@@ -95,7 +98,8 @@ fn text(points: &[Decision], dry_run: bool) -> String {
             decision.reasons.clone(),
         ]
     });
-    let mut text = table(&[Left("POINT"), Left("SNAPSHOT"), Left("COMMITTED"), Left(""), Left("BECAUSE")], rows);
+    let mut text =
+        table(&[Left("POINT"), Left("SNAPSHOT"), Left("COMMITTED"), Left(""), Left("BECAUSE")], rows);
     let went = points.iter().filter(|decision| !decision.kept).count();
     text += &format!("{went} of {} {gone}", points.len());
     if went > 0 && !dry_run {

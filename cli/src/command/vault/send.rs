@@ -42,7 +42,9 @@ fn text(sent: &Sent, vault: &str) -> String {
     }
     let [content, stored] = [sent.content_bytes, sent.stored_bytes].map(Size);
     match sent.was_there {
-        true => text += &format!("nothing was sent: it is in {vault} since entry {}\n", sent.entry.unwrap_or(0)),
+        true => {
+            text += &format!("nothing was sent: it is in {vault} since entry {}\n", sent.entry.unwrap_or(0))
+        }
         false => {
             text += &format!(
                 "sent to {vault} in {:.1} s: {content} with the map, {stored} as stored\n",

@@ -169,8 +169,10 @@ impl Subject {
         let volume = served.pool.volume(name);
         let group = served.pool.group(name);
         match (volume, group) {
-            (Ok(_), Ok(_)) => Err(Error::new(Kind::Invalid, "send", format!("{name:?} is a volume and a group"))
-                .hint("rename one of them")),
+            (Ok(_), Ok(_)) => {
+                Err(Error::new(Kind::Invalid, "send", format!("{name:?} is a volume and a group"))
+                    .hint("rename one of them"))
+            }
             (Ok(volume), _) => Ok(Self { volumes: vec![volume], group: None, snapshot }),
             (_, Ok(group)) => {
                 let volumes = group.volumes()?;
@@ -319,7 +321,9 @@ fn plan_volume(
     };
     let common = match &probe {
         None => None,
-        Some(probe) => vault.common_snapshot(&SnapshotSource::open(&served.pool, volume, &probe.info()?.name)?)?,
+        Some(probe) => {
+            vault.common_snapshot(&SnapshotSource::open(&served.pool, volume, &probe.info()?.name)?)?
+        }
     };
     let parent = common.map(|(id, _)| id);
     let older = match common {
