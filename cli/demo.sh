@@ -21,6 +21,7 @@ case $store in
 directory | s3) ;;
 *) echo "STORE is directory or s3, not $store" >&2; exit 2 ;;
 esac
+s3_server=$here/../replicator/tests/s3-server
 programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
 [ -n "$programs" ] || { echo "PostgreSQL is needed: make demo installs it" >&2; exit 1; }
 
@@ -41,7 +42,7 @@ clean_up() {
     set +e
     [ -z "$load" ] || kill "$load" 2>/dev/null
     lose_everything
-    [ "$store" != s3 ] || bash "$here/../replicator/tests/s3-server" stop "$folder/s3" >/dev/null 2>&1
+    [ "$store" != s3 ] || bash "$s3_server" stop "$folder/s3" >/dev/null 2>&1
     cd / && rm -rf -- "$folder"
 }
 trap clean_up EXIT
@@ -50,11 +51,12 @@ trap 'exit 130' INT TERM HUP
 
 # As if the machine were gone: no process gets the chance to write anything.
 lose_everything() {
-    [ -z "$daemon" ] || kill -9 "$daemon" 2>/dev/null || true
-    local server
+    local server servers=()
     for server in data/db proof/db; do
-        [ ! -e "$server/postmaster.pid" ] || kill -9 -- "$(head -n 1 "$server/postmaster.pid")" 2>/dev/null || true
+        [ ! -e "$server/postmaster.pid" ] || servers+=("$(head -n 1 "$server/postmaster.pid")")
     done
+    kill -9 ${daemon:+"$daemon"} "${servers[@]}" 2>/dev/null || true
+    rm -f sockets/.s.PGSQL.*
     [ -z "$daemon" ] || wait "$daemon" 2>/dev/null || true
     daemon=
     local mounted
@@ -131,7 +133,9 @@ case $store in
 directory) address=$folder/vault ;;
 s3)
     echo "(an S3 server starts: Ceph's radosgw)"
-    eval "$(bash "$here/../replicator/tests/s3-server" start "$folder/s3")"
+    bash "$s3_server" start "$folder/s3" >s3-environment
+    set -a && . ./s3-environment && set +a
+    bash "$s3_server" bucket "$folder/s3" firn-demo
     address="s3://firn-demo/vault?endpoint=$S3_ENDPOINT&region=us-east-1&path-style=true"
     ;;
 esac
