@@ -50,6 +50,8 @@ pub(crate) struct PoolView {
     pub(crate) metadata_disk_bytes: u64,
     /// What the metadata store takes in memory.
     pub(crate) metadata_memory_bytes: u64,
+    /// How often the metadata store was opened anew, because a checkpoint could not be written.
+    pub(crate) metadata_reopened: u64,
     /// What the core's caches, its changes not yet checkpointed and its shared memory take.
     pub(crate) memory_bytes: u64,
     /// Why the pool takes no changes, when it takes none.
@@ -112,6 +114,7 @@ impl From<PoolStatus> for PoolView {
             groups: status.groups,
             metadata_disk_bytes: status.metadata_disk_bytes,
             metadata_memory_bytes: status.metadata_memory_bytes,
+            metadata_reopened: status.metadata_reopened,
             memory_bytes: status.memory_bytes,
             read_only: status.read_only,
             device: status.device,

@@ -99,8 +99,8 @@ pub const RECLAIM_KEYS_MAX: u64 = 100_000;
 /// Does a checkpoint; durable on return.
 ///
 /// # Errors
-/// What RocksDB said; [`Kind::Damaged`](crate::error::Kind::Damaged) when the map contradicts itself. The same work can
-/// then be done again, also after the store was opened anew: see [`write`].
+/// What RocksDB said; [`Kind::Damaged`] when the map contradicts itself. The same work can then be done again, also
+/// after the store was opened anew.
 pub fn run(store: &MapStore, work: &Work) -> Result<Outcome> {
     let outcome = write(store, work)?;
     store.flush()?;

@@ -238,3 +238,6 @@ impl StoreHome {
         drop(old);
     }
 }
+
+#[cfg(test)]
+mod tests;

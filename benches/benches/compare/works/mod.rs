@@ -21,9 +21,10 @@ use crate::table::Row;
 pub(crate) type Run = fn(&Settings) -> Result<Vec<Row>>;
 
 /// Every work, in the order of the table.
-pub(crate) const WORKS: [(&str, Run); 11] = [
+pub(crate) const WORKS: [(&str, Run); 12] = [
     ("random-write", random_write::run),
-    ("after-snapshot", after_snapshot::run),
+    ("after-snapshot", after_snapshot::first),
+    ("thousand-snapshots", after_snapshot::thousandth),
     ("random-read", random_read::run),
     ("write-flush", write_flush::run),
     ("sequential", sequential::run),
