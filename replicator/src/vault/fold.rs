@@ -199,13 +199,19 @@ impl Catalog {
         match self.keys.get(&id) {
             None => Some(format!("there is no key {id}")),
             Some(DataKey { destroyed_ms: Some(_), .. }) => Some(format!("key {id} is destroyed already")),
-            Some(_) => {
-                self.points.iter().filter(|(_, live)| live.committed.key == id).find_map(|(point, live)| {
-                    let why = live.protection(now_ms)?;
-                    Some(format!("point {point} must stay readable: {why}"))
-                })
-            }
+            Some(DataKey { locked_until_ms, .. }) => self.points_stay(id, now_ms).or_else(|| {
+                let until_ms = locked_until_ms.filter(|until_ms| *until_ms > now_ms)?;
+                Some(format!("what key {id} encrypts is locked until {}", calendar::text(until_ms)))
+            }),
         }
+    }
+
+    /// Why a point under `key` must stay, if one must.
+    fn points_stay(&self, key: KeyId, now_ms: u64) -> Option<String> {
+        self.points.iter().filter(|(_, live)| live.committed.key == key).find_map(|(point, live)| {
+            let why = live.protection(now_ms)?;
+            Some(format!("point {point} must stay readable: {why}"))
+        })
     }
 
     fn take(&mut self, entry: &Entry) {

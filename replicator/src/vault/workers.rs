@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 /// Requests that are under way at once.
 const WORKERS: usize = 4;
 /// Fewer items than this are worked off one by one.
-const FEW: usize = 8;
+const FEW: usize = 32;
 
 /// Does `work` for each item. The first error ends it; what was begun is still done.
 ///

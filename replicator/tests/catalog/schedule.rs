@@ -2,7 +2,7 @@
 //! nothing that a live point reaches is ever deleted, or named as deleted.
 //!
 //! Vaults, log, prune, reclaim and commit are the real ones. That the test would see a fault is shown by a sender and a
-//! reclaim of its own that each leave out one rule.
+//! reclaim of its own that each leave out one rule. `FIRN_SEED` replays one schedule, `FIRN_SCHEDULES` runs so many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -247,11 +247,10 @@ fn search(seeds: std::ops::Range<u64>, leaves: Leaves, tally: &Tally) -> Option<
 #[test]
 fn no_schedule_deletes_what_a_live_point_reaches() {
     let tally = Tally::default();
-    let seeds = match std::env::var("FIRN_SEED") {
-        Ok(seed) => seed.parse().map(|seed| seed..seed + 1).expect("FIRN_SEED is a number"),
-        Err(_) => 0..SCHEDULES,
-    };
-    let is_whole = seeds.end == SCHEDULES;
+    let setting = |name| std::env::var(name).ok().map(|value| value.parse().expect("a setting is a number"));
+    let schedules = setting("FIRN_SCHEDULES").unwrap_or(SCHEDULES);
+    let seeds = setting("FIRN_SEED").map_or(0..schedules, |seed| seed..seed + 1);
+    let is_whole = seeds.end - seeds.start == SCHEDULES;
     let found = search(seeds, Leaves::Nothing, &tally);
     assert_eq!(found, None, "a false delete; replay it with FIRN_SEED");
     println!("{tally:?}");

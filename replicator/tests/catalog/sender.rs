@@ -52,8 +52,8 @@ pub(crate) struct Uploaded {
 
 /// Sends a snapshot, as often as it takes.
 pub(crate) fn send(vault: &Vault, snapshot: &Snapshot) -> Result<Digest> {
-    for _ in 0..TRIES {
-        let uploaded = upload(vault, snapshot)?;
+    for attempt in 0..TRIES {
+        let uploaded = upload_again(vault, snapshot, attempt)?;
         let id = uploaded.committed.id;
         match vault.commit(&[uploaded.committed], None, &uploaded.objects)? {
             Commit::Done(_) | Commit::Present => return Ok(id),
@@ -65,6 +65,12 @@ pub(crate) fn send(vault: &Vault, snapshot: &Snapshot) -> Result<Digest> {
 
 /// Uploads everything but the entry.
 pub(crate) fn upload(vault: &Vault, snapshot: &Snapshot) -> Result<Uploaded> {
+    upload_again(vault, snapshot, 0)
+}
+
+/// As `upload`, for the time after `attempt` others. A point that was deleted needs another hash, and where the clock
+/// stands still the attempt is all that differs.
+fn upload_again(vault: &Vault, snapshot: &Snapshot, attempt: usize) -> Result<Uploaded> {
     let key = vault.data_key(POOL, snapshot.volume)?;
     let catalog = vault.refresh()?;
     let parent = catalog.points_of(POOL, snapshot.volume).last().filter(|_| snapshot.on_parent).cloned();
@@ -73,7 +79,9 @@ pub(crate) fn upload(vault: &Vault, snapshot: &Snapshot) -> Result<Uploaded> {
         Some(id) => match vault.read_point(id) {
             Ok(point) => point.runs,
             // It was reclaimed under us: begin anew with what the log says now.
-            Err(_) if !vault.refresh()?.points().contains_key(&id) => return upload(vault, snapshot),
+            Err(_) if !vault.refresh()?.points().contains_key(&id) => {
+                return upload_again(vault, snapshot, attempt);
+            }
             Err(error) => return Err(error),
         },
         None => Vec::new(),
@@ -94,7 +102,7 @@ pub(crate) fn upload(vault: &Vault, snapshot: &Snapshot) -> Result<Uploaded> {
     let run = run(vault, &catalog, &mut sealer, &header(Role::Run), &packs)?;
     objects.insert(run.key());
     let runs: Vec<RunRef> = [run].into_iter().chain(older).take(8).collect();
-    let committed = point(vault, snapshot, parent, key, runs)?;
+    let committed = point(vault, snapshot, attempt, parent, key, runs)?;
     Ok(Uploaded { committed, objects })
 }
 
@@ -151,6 +159,7 @@ fn publish(vault: &Vault, catalog: &Catalog, bytes: &[u8], name: impl Fn(u32) ->
 fn point(
     vault: &Vault,
     snapshot: &Snapshot,
+    attempt: usize,
     parent: Option<Digest>,
     key: firn_replicator::format::digest::KeyId,
     runs: Vec<RunRef>,
@@ -177,7 +186,7 @@ fn point(
         runs,
         retain_until_ms: None,
         application: BTreeMap::new(),
-        tags: BTreeMap::new(),
+        tags: BTreeMap::from([("attempt".to_owned(), attempt.to_string())]),
         sent: Sent { changed_bytes: bytes, content_bytes: bytes, stored_bytes: bytes },
     };
     let encoded = point.encode();
