@@ -61,7 +61,7 @@ class Vault:
     def key_object(self, entry):
         name = f"keys/{unhex(entry['id'], 16).hex()}"
         data = self.store.get(name)
-        check(blake3(data).hexdigest() == entry["object"], name, "it is not the object that the log names")
+        check(entry["object"] in (None, blake3(data).hexdigest()), name, "it is not the object that the log names")
         slot = parse(name, data)
         with reading(name):
             check([slot[member] for member in ("firn", "format", "vault", "id")]
@@ -79,7 +79,13 @@ class Vault:
 
     def open_slot(self, passphrase, key_file):
         """Section 11: the master key."""
-        for entry in self.catalog.slots.values():
+        slots = list(self.catalog.slots.values())
+        if self.problems:
+            # What a damaged log does not know may be right all the same: the key that opens it says so.
+            known = {*self.catalog.slots, *self.catalog.keys}
+            names = [name[5:] for name in self.store.names("keys") if re.fullmatch("keys/[0-9a-f]{32}", name)]
+            slots += [{"id": name, "object": None} for name in names if name not in known]
+        for entry in slots:
             try:
                 name, slot = self.key_object(entry)
             except Damaged as damage:
@@ -102,6 +108,8 @@ class Vault:
         """What opens the frames under data key `key`."""
         if key not in self.opened:
             entry = self.catalog.keys.get(key)
+            if entry is None and self.problems:
+                entry = {"id": key, "object": None, "destroyed": False}
             if entry is None:
                 raise Refused(f"the log does not know the data key {key}")
             if entry["destroyed"]:
@@ -110,8 +118,9 @@ class Vault:
                 raise Refused("this point is encrypted: give --passphrase, --passphrase-file or --key-file")
             name, slot = self.key_object(entry)
             with reading(name):
-                owner = [slot[member] for member in ("opened_by", "pool", "volume")]
-                check(owner == ["master_key", entry["pool"], entry["volume"]], name, "it is of another volume")
+                check(slot["opened_by"] == "master_key", name, "it is no data key")
+                check(entry["object"] is None or [slot["pool"], slot["volume"]] == [entry["pool"], entry["volume"]],
+                      name, "it is of another volume")
             data_key = self.unwrap(name, slot, self.master)
             check(data_key, name, "the master key does not open it")
             self.opened[key] = Frames(self.id, data_key)
@@ -303,11 +312,11 @@ def arguments_of(words):
     parser.add_argument("command", choices=["list", "restore", "verify"])
     parser.add_argument("directory", help="the vault")
     parser.add_argument("point", nargs="?", help="an id or its first digits, VOLUME@SNAPSHOT, or VOLUME: its newest")
-    parser.add_argument("--to", metavar="FILE", help="what to restore to: a file that is not there yet, or - for stdout")
+    parser.add_argument("--to", metavar="FILE", help="what to restore to: a new file, or - for stdout")
     parser.add_argument("--passphrase", action="store_true", help="ask for the passphrase")
     parser.add_argument("--passphrase-file", metavar="FILE", help="a file that holds the passphrase")
     parser.add_argument("--key-file", metavar="FILE", help="a firn key file")
-    parser.add_argument("--head", metavar="NUMBER:HASH", help="an entry of the log that was seen once: it must be there")
+    parser.add_argument("--head", metavar="NUMBER:HASH", help="an entry of the log that was seen: it must be there")
     arguments = parser.parse_args(words)
     if arguments.command == "restore" and not (arguments.point and arguments.to):
         parser.error("restore needs a point and --to")

@@ -34,7 +34,7 @@ use firn_replicator::vault::keyring::Unlock;
 use firn_replicator::vault::{OpenOptions, Vault};
 
 use files::{golden, read, write};
-use python::Reader;
+use python::{Reader, Said};
 use script::{KEY_FILE, Objects, PASSPHRASE, signer};
 use structures::Seen;
 
@@ -118,13 +118,13 @@ fn examples_in_the_document_are_golden() {
 fn the_reader_restores_every_live_point() {
     let reader = Reader::new();
     for &(point, expected) in PLAIN {
-        assert_eq!(reader.restore(&golden("plain"), point, &[]).expect(point), expected, "{point}");
+        assert_eq!(restore(&reader, &golden("plain"), point, &[]).expect(point), expected, "{point}");
     }
     let secrets = Secrets::new();
     for &(point, expected) in ENCRYPTED {
         for secret in [secrets.passphrase(), secrets.key_file()] {
             assert_eq!(
-                reader.restore(&golden("encrypted"), point, &secret).expect(point),
+                restore(&reader, &golden("encrypted"), point, &secret).expect(point),
                 expected,
                 "{point}"
             );
@@ -178,7 +178,7 @@ fn the_reader_says_which_key_is_missing() {
     let secrets = Secrets::new();
     let vault = golden("encrypted");
     let refused = |point: &str, secret: &[&str]| {
-        let said = reader.restore(&vault, point, secret).expect_err("refused");
+        let said = restore(&reader, &vault, point, secret).expect_err("refused");
         assert_eq!((said.status, said.out.len()), (2, 0), "{said:?}");
         said.err
     };
@@ -213,7 +213,7 @@ fn the_reader_names_what_is_damaged() {
         let is_missed = damaged.contains_key(key) || (needed.contains(key) && *key != last);
         assert_eq!(said.status, i32::from(is_missed), "{key}: {said:?}");
         assert!(!is_missed || said.err.contains(key.as_str()), "{key}: {}", said.err);
-        if let Ok(found) = reader.restore(directory.path(), "db@thursday", &[]) {
+        if let Ok(found) = restore(&reader, directory.path(), "db@thursday", &[]) {
             assert_eq!(found, PLAIN[2].1, "{key}");
         }
     }
@@ -233,6 +233,29 @@ fn needed(objects: &Objects) -> BTreeSet<Key> {
         }
     }
     needed
+}
+
+/// The log is damaged before the slots: a point whose id is known is restored with the keys that are there.
+#[test]
+fn the_reader_restores_without_a_log() {
+    let reader = Reader::new();
+    let secrets = Secrets::new();
+    let mut objects = read(&golden("encrypted"));
+    objects.remove(&name::entry(2));
+    let directory = tempfile::tempdir().expect("a directory");
+    write(directory.path(), &objects);
+    let points = objects.keys().filter(|key| key.as_str().starts_with(name::POINTS));
+    let mut restored = 0;
+    for id in points.map(|key| name::hash_in(key).expect("a hash").to_string()) {
+        for secret in [secrets.passphrase(), secrets.key_file()] {
+            let said = reader.run("restore", directory.path(), &[&[&*id, "--to", "-"], &*secret].concat());
+            assert!(said.status > 0 && said.err.contains("log/0000000000000002: it is missing"), "{said:?}");
+            let Some(found) = (!said.out.is_empty()).then(|| content::describe(&said.out)) else { continue };
+            assert!(ENCRYPTED.iter().any(|(_, expected)| *expected == found) || found.starts_with("a 2. a"));
+            restored += 1;
+        }
+    }
+    assert_eq!(restored, 2 * (ENCRYPTED.len() + 1), "those of ENCRYPTED, and the pruned one");
 }
 
 /// What is whole and does not belong there: a stranger's entry, an older log, a swapped object.
@@ -268,6 +291,15 @@ fn the_reader_finds_what_was_replaced() {
     swapped.insert(packs[0].clone(), objects[&packs[1]].clone());
     let (status, err) = verify(&swapped, &[]);
     assert!(status == 1 && err.contains(packs[0].as_str()), "{err}");
+}
+
+/// The content of a point, as `content::describe` shows it; or what was wrong.
+fn restore(reader: &Reader, vault: &Path, point: &str, secrets: &[&str]) -> Result<String, Said> {
+    let said = reader.run("restore", vault, &[&[point, "--to", "-"], secrets].concat());
+    match said.status {
+        0 => Ok(content::describe(&said.out)),
+        _ => Err(said),
+    }
 }
 
 /// The passphrase and the key file of the encrypted vault, as files.

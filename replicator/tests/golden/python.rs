@@ -61,15 +61,6 @@ impl Reader {
         assert!(!said.err.contains("Traceback"), "{command} {rest:?}: {}", said.err);
         said
     }
-
-    /// The content of a point, as `content::describe` shows it; or what was wrong.
-    pub(crate) fn restore(&self, vault: &Path, point: &str, secrets: &[&str]) -> Result<String, Said> {
-        let said = self.run("restore", vault, &[&[point, "--to", "-"], secrets].concat());
-        match said.status {
-            0 => Ok(crate::content::describe(&said.out)),
-            _ => Err(said),
-        }
-    }
 }
 
 fn succeed(command: &mut Command) {

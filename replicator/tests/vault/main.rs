@@ -5,6 +5,7 @@
 mod cost;
 mod damage;
 mod groups;
+mod independent;
 mod kill;
 mod model;
 mod place;
