@@ -1,6 +1,6 @@
 //! firn's replicator: recovery points of volumes, kept where the volumes are not.
 //!
-//! Today that is the ground a vault will stand on: the trait of object stores, and a directory as one.
+//! `vault` holds them, on any store behind the trait in `store`, in the formats of `format`, as `policy` says.
 
 pub mod error;
 pub mod format;

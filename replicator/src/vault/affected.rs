@@ -1,34 +1,17 @@
-//! Points and what needs what: reading a point's object, and naming the points that damage affects.
+//! What needs what: naming the points that damage affects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Vault;
-use super::container::named;
 use super::damage::{Damage, Judge, Notes};
 use super::run::{Run, RunKeys};
-use crate::error::Result;
 use crate::format::digest::Digest;
 use crate::format::name::{self, PackName};
-use crate::format::point::{Point, RunRef};
+use crate::format::point::Point;
+use crate::format::point::RunRef;
 use crate::store::Key;
 
 impl Vault {
-    /// Reads a point's object.
-    ///
-    /// # Errors
-    /// [`Kind::Damaged`](crate::error::Kind::Damaged) when it is missing or not what was written; what the store said.
-    pub fn read_point(&self, id: Digest) -> Result<Point> {
-        let key = name::point(id);
-        let bytes = self.store().get(&key).map_err(|error| named(&key, error))?;
-        let point = Point::decode(id, &bytes).map_err(|error| named(&key, error))?;
-        match point.vault == self.settings().vault {
-            true => Ok(point),
-            false => {
-                Err(named(&key, crate::format::codec::malformed("read point", "it is of another vault")))
-            }
-        }
-    }
-
     /// The damaged `objects` with the live points that need each, as far as that can be known: what hangs on an object
     /// that can't be read, or is encrypted under a key that is not there, can't.
     pub(super) fn affected(&self, objects: BTreeMap<Key, String>) -> Vec<Damage> {

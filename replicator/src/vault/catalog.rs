@@ -8,11 +8,13 @@
 //! `fold` turns one catalog and an entry into the next.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId, PoolId, Signer, VaultId};
 use crate::format::entry::Committed;
+use crate::policy::calendar;
+use crate::policy::reclaim::Standing;
+use crate::policy::verdict::Candidate;
 use crate::store::{Key, Retention};
 
 /// The last entry that was read.
@@ -60,8 +62,21 @@ impl LivePoint {
         if let Some(reason) = self.holds.keys().next() {
             return Some(format!("it is held: {reason}"));
         }
-        let until_ms = self.retain_until_ms.into_iter().chain(self.locked.map(|lock| lock.until_ms)).max()?;
-        (until_ms > now_ms).then(|| format!("it is retained until {}", date(until_ms)))
+        let until_ms = self.retain_until_ms.filter(|until_ms| *until_ms > now_ms)?;
+        Some(format!("it is retained until {}", calendar::text(until_ms)))
+    }
+
+    /// What policies look at.
+    pub fn candidate(&self) -> Candidate {
+        Candidate {
+            id: self.committed.id,
+            pool: self.committed.pool,
+            volume: self.committed.volume,
+            entry: self.number,
+            time_ms: self.time_ms,
+            retain_until_ms: self.retain_until_ms,
+            holds: self.holds.keys().cloned().collect(),
+        }
     }
 }
 
@@ -87,6 +102,8 @@ pub struct DataKey {
     pub volume: u64,
     /// When it was destroyed, in ms since 1970.
     pub destroyed_ms: Option<u64>,
+    /// Until when, at the latest, something under it is locked in the store, points that were pruned included.
+    pub locked_until_ms: Option<u64>,
 }
 
 /// An entry that contradicts those before it, and therefore counts for nothing.
@@ -177,6 +194,12 @@ impl Catalog {
         &self.deleted
     }
 
+    /// What the log says of an object, when `is_reached` says whether a live point reaches it.
+    pub fn standing(&self, key: &Key, is_reached: bool) -> Standing {
+        let condemned_ms = self.condemned.get(key).copied();
+        Standing { is_reached, condemned_ms, is_deleted: self.is_deleted(key) }
+    }
+
     /// Whether no commit may reach `key`, because a `delete` entry names it.
     pub fn is_deleted(&self, key: &Key) -> bool {
         self.deleted.contains_key(key)
@@ -212,15 +235,4 @@ impl Catalog {
     pub fn void(&self) -> &[VoidEntry] {
         &self.void
     }
-}
-
-/// A time in ms since 1970 as a date in UTC.
-pub(super) fn date(time_ms: u64) -> String {
-    let time = i64::try_from(time_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    let mut text = String::new();
-    match time {
-        Some(time) => write!(text, "{time:.0}").expect("a string takes what is written"),
-        None => write!(text, "{time_ms} ms after 1970").expect("a string takes what is written"),
-    }
-    text
 }

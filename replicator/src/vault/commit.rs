@@ -1,11 +1,18 @@
 //! Points come into the vault: the entry that a send ends with.
+//!
+//! 1. A commit never reaches an object that a `delete` entry below it names, nor one that is condemned: an `acquit`
+//!    entry goes before it.
+//! 2. What it shares with its parents needs no look as long as they live: while they did, nobody could condemn it.
 
 use std::collections::BTreeSet;
 
-use super::Vault;
-use crate::error::Result;
+use super::catalog::Catalog;
+use super::{RACES_MAX, Vault};
+use crate::error::{Error, Kind, Result};
+use crate::format::digest::Digest;
 use crate::format::entry::{Action, Committed, Signed};
 use crate::format::name;
+use crate::policy::claim::Claim;
 use crate::store::Key;
 
 /// What became of a commit.
@@ -18,11 +25,13 @@ pub enum Commit {
     /// Nothing was committed: a `delete` entry names these objects, which the points reach. They may go at any time,
     /// whether they are still there or not; what is in them goes up again under other names.
     Deleted(BTreeSet<Key>),
+    /// Nothing was committed: this parent has left the vault, and what the points share with it may go at any time.
+    ParentGone(Digest),
 }
 
 impl Vault {
-    /// Commits points, all of them or none. `reached` holds the names of all objects that they reach: every run, every
-    /// pack that a run's extents point into, and data keys. The objects are in the store, and locked as the points say.
+    /// Commits points, all of them or none. `objects` holds the names of all that they reach and their parents don't:
+    /// runs and packs. Everything is in the store, and locked as the points say.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -30,23 +39,51 @@ impl Vault {
         &self,
         points: &[Committed],
         group: Option<&str>,
-        reached: &BTreeSet<Key>,
+        objects: &BTreeSet<Key>,
     ) -> Result<Commit> {
-        let own: Vec<Key> = points.iter().map(|point| name::point(point.id)).collect();
-        let (mut present, mut deleted) = (false, BTreeSet::new());
-        let signed = self.append(&mut |catalog, _| {
-            present = points.iter().all(|point| catalog.points().contains_key(&point.id));
-            // A name that was deleted once is not used again, whether its object is gone yet or not. Whoever deletes
-            // looks at the entries below its own in the same way: of the two, the one that comes second yields.
-            let names = reached.iter().chain(&own).filter(|key| catalog.is_deleted(key));
-            deleted = names.cloned().collect();
-            let commit = || Action::Commit { points: points.to_vec(), group: group.map(str::to_owned) };
-            Ok((!present && deleted.is_empty()).then(commit))
-        })?;
-        Ok(match signed {
-            Some(signed) => Commit::Done(Box::new(signed)),
-            None if present => Commit::Present,
-            None => Commit::Deleted(deleted),
-        })
+        let mut reached = objects.clone();
+        reached.extend(points.iter().map(|point| name::point(point.id)));
+        for _ in 0..RACES_MAX {
+            let mut refusal = None;
+            let signed = self.append(&mut |catalog, _| {
+                refusal = refuse(catalog, points, &reached);
+                if refusal.is_some() {
+                    return Ok(None);
+                }
+                let claim = claim(catalog, &reached);
+                Ok(Some(match claim.acquit.is_empty() {
+                    false => Action::Acquit { objects: claim.acquit },
+                    true => Action::Commit { points: points.to_vec(), group: group.map(str::to_owned) },
+                }))
+            })?;
+            match (refusal, signed) {
+                (Some(refusal), _) => return Ok(refusal),
+                (None, Some(signed)) if matches!(signed.entry.action, Action::Commit { .. }) => {
+                    return Ok(Commit::Done(Box::new(signed)));
+                }
+                // Acquitted: now the commit. Whoever condemns anew sees neither point nor commit, and waits his time.
+                _ => {}
+            }
+        }
+        let detail = "what it reaches was condemned each time that it was acquitted";
+        Err(Error::new(Kind::Retry, "commit points", detail))
     }
+}
+
+fn claim(catalog: &Catalog, reached: &BTreeSet<Key>) -> Claim {
+    Claim::of(reached.iter().map(|key| (key, catalog.standing(key, false))))
+}
+
+fn refuse(catalog: &Catalog, points: &[Committed], reached: &BTreeSet<Key>) -> Option<Commit> {
+    let is_live = |id: &Digest| catalog.points().contains_key(id);
+    if points.iter().all(|point| is_live(&point.id)) {
+        return Some(Commit::Present);
+    }
+    if let Some(parent) = points.iter().filter_map(|point| point.parent).find(|parent| !is_live(parent)) {
+        return Some(Commit::ParentGone(parent));
+    }
+    // A dead name is not used again, whether its object is gone yet or not. Whoever deletes looks at the entries below
+    // its own in the same way: of the two, the one that comes second yields.
+    let dead = claim(catalog, reached).dead;
+    (!dead.is_empty()).then(|| Commit::Deleted(dead.into_iter().collect()))
 }

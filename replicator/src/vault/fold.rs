@@ -8,11 +8,12 @@
 
 use std::collections::BTreeSet;
 
-use super::catalog::{Catalog, DataKey, Head, Hold, KeySlot, LivePoint, VoidEntry, date};
+use super::catalog::{Catalog, DataKey, Head, Hold, KeySlot, LivePoint, VoidEntry};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId};
 use crate::format::entry::{Action, Committed, Entry, Signed, Who};
 use crate::format::name;
+use crate::policy::{calendar, lock};
 use crate::store::{Key, Retention};
 
 impl Catalog {
@@ -154,14 +155,16 @@ impl Catalog {
         match self.points.get(&id) {
             None => absent(id),
             Some(live) => live.retain_until_ms.filter(|present| *present > until_ms).map(|present| {
-                format!("point {id} is retained until {}, a date never moves earlier", date(present))
+                format!(
+                    "point {id} is retained until {}, a date never moves earlier",
+                    calendar::text(present)
+                )
             }),
         }
     }
 
     fn objection_to_condemn(&self, key: &Key) -> Option<String> {
-        let is_content = name::hash_in(key).is_some() || name::key_id(key).is_some();
-        match is_content && !self.is_deleted(key) && !self.is_named(key) {
+        match name::hash_in(key).is_some() && !self.is_deleted(key) && !self.is_named(key) {
             true => None,
             false => Some(format!("{key} can't be condemned")),
         }
@@ -174,12 +177,8 @@ impl Catalog {
         }
     }
 
-    /// Whether the catalog itself names the object as one that is needed.
-    pub(super) fn is_named(&self, key: &Key) -> bool {
-        if let Some(id) = name::key_id(key) {
-            let is_alive = |data_key: &DataKey| data_key.destroyed_ms.is_none();
-            return self.slots.contains_key(&id) || self.keys.get(&id).is_some_and(is_alive);
-        }
+    /// Whether it is the object of a live point; the catalog itself knows no others that points reach.
+    fn is_named(&self, key: &Key) -> bool {
         name::hash_in(key).is_some_and(|id| self.points.contains_key(&id) && *key == name::point(id))
     }
 
@@ -214,16 +213,25 @@ impl Catalog {
         match &entry.action {
             Action::Init { settings } => self.settings = Some(*settings),
             Action::Commit { points, group } => {
-                self.points.extend(points.iter().map(|point| (point.id, live(point, group.as_ref(), entry))));
+                for point in points {
+                    self.lock_key(point.key, point.locked);
+                    self.points.insert(point.id, live(point, group.as_ref(), entry));
+                }
             }
             Action::Prune { points } => {
                 points.iter().for_each(|pruned| drop(self.points.remove(&pruned.id)));
             }
             Action::Retain { points, until_ms, locked } => {
                 let locked = locked.map(|mode| Retention { mode, until_ms: *until_ms });
+                for id in points {
+                    if let Some(key) = self.points.get(id).map(|live| live.committed.key) {
+                        self.lock_key(key, locked);
+                    }
+                }
                 self.each_point(points, |live| {
                     live.retain_until_ms = live.retain_until_ms.max(Some(*until_ms));
-                    live.locked = locked.or(live.locked);
+                    let wanted = locked.and_then(|locked| lock::raise(live.locked, locked));
+                    live.locked = wanted.or(live.locked);
                 });
             }
             Action::Hold { point, reason, locked } => self.each_point(&[*point], |live| {
@@ -254,7 +262,13 @@ impl Catalog {
                 self.deleted.insert(name::slot(*id), entry.number);
             }
             Action::AddKey { id, object, pool, volume } => {
-                let key = DataKey { object: *object, pool: *pool, volume: *volume, destroyed_ms: None };
+                let key = DataKey {
+                    object: *object,
+                    pool: *pool,
+                    volume: *volume,
+                    destroyed_ms: None,
+                    locked_until_ms: None,
+                };
                 self.keys.insert(*id, key);
             }
             Action::DestroyKey { id } => {
@@ -264,6 +278,11 @@ impl Catalog {
             Action::AddSigner { signer, name } => drop(self.signers.insert(*signer, name.clone())),
             Action::RemoveSigner { signer } => drop(self.signers.remove(signer)),
         }
+    }
+
+    fn lock_key(&mut self, key: KeyId, locked: Option<Retention>) {
+        let until_ms = locked.map(|locked| locked.until_ms);
+        self.keys.entry(key).and_modify(|key| key.locked_until_ms = key.locked_until_ms.max(until_ms));
     }
 
     fn each_point(&mut self, points: &[Digest], change: impl Fn(&mut LivePoint)) {

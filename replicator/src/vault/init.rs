@@ -73,7 +73,7 @@ fn check(options: &InitOptions) -> Result<()> {
     if options.cipher != Cipher::None && options.unlock.is_none() {
         return refused("an encrypted vault needs a passphrase or a key file");
     }
-    Ok(())
+    options.unlock.as_ref().map_or(Ok(()), |(unlock, _)| unlock.check())
 }
 
 /// Writes new settings, or finds those of an init that was begun with the same options.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use firn_engine::sys::random_bytes;
 
 use super::Vault;
-use super::catalog::{Catalog, date};
+use super::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId, PoolId};
 use crate::format::entry::Action;
@@ -18,6 +18,7 @@ use crate::format::name;
 use crate::format::secret::Secret;
 use crate::format::settings::{Cipher, Settings};
 use crate::format::slot::{Slot, Wrapping};
+use crate::policy::calendar;
 use crate::store::{Put, Store};
 
 /// What opens a slot.
@@ -99,11 +100,19 @@ impl Unlock {
         }
     }
 
-    fn new_wrapping(&self) -> Result<Wrapping> {
+    /// Whether a slot may be made for it.
+    pub(super) fn check(&self) -> Result<()> {
         match self {
             Unlock::Passphrase(text) if text.is_empty() => {
                 Err(Error::new(Kind::Invalid, "add key slot", "the passphrase is empty"))
             }
+            _ => Ok(()),
+        }
+    }
+
+    fn new_wrapping(&self) -> Result<Wrapping> {
+        self.check()?;
+        match self {
             Unlock::Passphrase(_) => Ok(Wrapping::passphrase(random_bytes()?)),
             Unlock::KeyFile(_) => Ok(Wrapping::KeyFile),
         }
@@ -163,7 +172,8 @@ impl Vault {
             None => return Err(Error::new(Kind::Damaged, WHAT, format!("the log knows no key {key}"))),
         };
         if let Some(time_ms) = known.destroyed_ms {
-            let detail = format!("key {key} was destroyed on {}: what it encrypts is lost", date(time_ms));
+            let detail =
+                format!("key {key} was destroyed on {}: what it encrypts is lost", calendar::text(time_ms));
             return Err(Error::new(Kind::Conflict, WHAT, detail));
         }
         let mut keyring = self.keyring();
@@ -216,34 +226,35 @@ impl Vault {
         Ok(id)
     }
 
-    /// Removes a slot; what it was opened by opens the vault no more.
+    /// Removes a slot; what it was opened by opens the vault no more. A slot whose removal was interrupted may be removed
+    /// again. Where the store has its object locked, that stays until its date, and is no slot all the same.
     ///
     /// # Errors
-    /// [`Kind::Conflict`] for one that is not there, or is the last; as [`append`](Self::append). After an error the
-    /// slot may be removed and its object still there: reclaim deletes it.
+    /// [`Kind::Conflict`] for one that was never there, or is the last; as [`append`](Self::append).
     pub fn remove_slot(&self, id: KeyId) -> Result<()> {
-        self.append(&mut |_, _| Ok(Some(Action::RemoveSlot { id })))?;
-        self.store.delete(&name::slot(id))
+        self.append(&mut |catalog, _| {
+            let is_removed = catalog.is_deleted(&name::slot(id));
+            Ok((!is_removed).then_some(Action::RemoveSlot { id }))
+        })?;
+        match self.store.delete(&name::slot(id)) {
+            Err(error) if error.kind() != Kind::Conflict => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    /// Destroys a volume's data key: its points can never be read again.
+    /// Destroys a data key: the points under it can never be read again. A key whose destruction was interrupted may be
+    /// destroyed again.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when the volume has none; [`Kind::Conflict`] while a point under it is held or retained; as
-    /// [`append`](Self::append). After an error the key may be destroyed and its object still there: reclaim deletes it.
-    pub fn destroy_key(&self, pool: PoolId, volume: u64) -> Result<KeyId> {
-        let mut found = None;
+    /// [`Kind::Conflict`] when there is no such key, or while something under it is held, retained or locked; as
+    /// [`append`](Self::append).
+    pub fn destroy_key(&self, id: KeyId) -> Result<()> {
         self.append(&mut |catalog, _| {
-            let id = catalog.key_of(pool, volume).ok_or_else(|| {
-                Error::new(Kind::NotFound, "destroy key", format!("volume {volume} of pool {pool} has none"))
-            })?;
-            found = Some(id);
-            Ok(Some(Action::DestroyKey { id }))
+            let is_destroyed = catalog.is_deleted(&name::slot(id));
+            Ok((!is_destroyed).then_some(Action::DestroyKey { id }))
         })?;
-        let id = found.ok_or_else(|| Error::new(Kind::Bug, "destroy key", "it was never looked for"))?;
         self.keyring().opened.remove(&id);
-        self.store.delete(&name::slot(id))?;
-        Ok(id)
+        self.store.delete(&name::slot(id))
     }
 
     fn new_slot(&self, wrapping: Wrapping, key: &Secret, secret: &Secret) -> Result<Slot> {
@@ -264,7 +275,7 @@ impl Vault {
 }
 
 /// Reads a wrapped key whose object the log says has the hash `object`.
-fn read_slot(store: &dyn Store, id: KeyId, object: Digest) -> Result<Slot> {
+pub(super) fn read_slot(store: &dyn Store, id: KeyId, object: Digest) -> Result<Slot> {
     const WHAT: &str = "read key";
     let key = name::slot(id);
     let bytes = store.get(&key).map_err(|error| match error.kind() {

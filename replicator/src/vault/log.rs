@@ -43,13 +43,16 @@ pub(super) fn read_on(store: &dyn Store, catalog: &mut Catalog, seen: Seen<'_, (
                 _ => return Err(went_back(catalog.head(), "it is no longer there")),
             }
         }
-        check_gaps(head, &keys)?;
-        for batch in keys.chunks(BATCH) {
+        let whole = (head + 1..).zip(&keys).take_while(|(number, key)| **key == name::entry(*number)).count();
+        for batch in keys[..whole].chunks(BATCH) {
             for (number, bytes) in (catalog.head().number + 1..).zip(fetch(store, batch)?) {
                 let signed = decode(number, &bytes)?;
                 catalog.apply(&signed)?;
                 seen(number, &bytes);
             }
+        }
+        if let Some(beyond) = keys.get(whole) {
+            return Err(gap(catalog.head().number + 1, beyond));
         }
         if page.len() < LIST_MAX {
             return Ok(());
@@ -57,15 +60,10 @@ pub(super) fn read_on(store: &dyn Store, catalog: &mut Catalog, seen: Seen<'_, (
     }
 }
 
-fn check_gaps(head: u64, keys: &[Key]) -> Result<()> {
-    for (number, key) in (head + 1..).zip(keys) {
-        if *key != name::entry(number) {
-            let detail = format!("entry {number} ({}) is missing, {key} is there", name::entry(number));
-            return Err(Error::new(Kind::Damaged, "follow log", detail)
-                .hint("bring the entry back from another copy of the vault"));
-        }
-    }
-    Ok(())
+fn gap(number: u64, beyond: &Key) -> Error {
+    let detail = format!("entry {number} ({}) is missing, {beyond} is there", name::entry(number));
+    Error::new(Kind::Damaged, "follow log", detail)
+        .hint("bring the entry back from another copy of the vault")
 }
 
 /// The error of a log whose entry `head` is not what was read before.
@@ -113,7 +111,7 @@ pub(super) fn decode(number: u64, bytes: &[u8]) -> Result<Signed> {
 
 fn fetch(store: &dyn Store, keys: &[Key]) -> Result<Vec<Vec<u8>>> {
     let get = |key: &Key| store.get(key);
-    if keys.len() < READERS {
+    if keys.len() < BATCH {
         return keys.iter().map(get).collect();
     }
     let share = keys.len().div_ceil(READERS);

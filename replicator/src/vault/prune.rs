@@ -1,0 +1,93 @@
+//! Prune: points that a policy no longer keeps leave the vault. Their objects stay until reclaim.
+
+use serde::{Deserialize, Serialize};
+
+use super::Vault;
+use super::catalog::{Catalog, LivePoint};
+use crate::error::Result;
+use crate::format::digest::Digest;
+use crate::format::entry::{Action, Pruned};
+use crate::policy::{Candidate, Keep};
+
+/// What became of a point, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// The point.
+    pub point: Digest,
+    /// Its volume's name.
+    pub volume: String,
+    /// Its snapshot's name.
+    pub snapshot: String,
+    /// When it was committed, in ms since 1970.
+    pub time_ms: u64,
+    /// Whether it stays.
+    pub kept: bool,
+    /// All reasons, in words.
+    pub reasons: String,
+}
+
+/// What a policy says of the points of some volumes. Points are looked at as they are now, again for every entry that
+/// somebody else puts in between; holds and dates that came last count.
+impl Vault {
+    /// What [`prune`](Self::prune) would do now.
+    ///
+    /// # Errors
+    /// As [`refresh`](Self::refresh).
+    pub fn plan_prune(&self, keep: &Keep, is_meant: &dyn Fn(&LivePoint) -> bool) -> Result<Vec<Decision>> {
+        let catalog = self.refresh()?;
+        Ok(decide(&catalog, keep, is_meant, self.store.clock_ms()?))
+    }
+
+    /// Removes from the vault the points that `keep` does not keep, of the volumes whose points `is_meant`; it must say
+    /// the same of all points of a volume. Returns what became of each, oldest first.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn prune(&self, keep: &Keep, is_meant: &dyn Fn(&LivePoint) -> bool) -> Result<Vec<Decision>> {
+        let mut decisions = Vec::new();
+        self.append(&mut |catalog, clock_ms| {
+            decisions = decide(catalog, keep, is_meant, clock_ms);
+            let expired = decisions.iter().filter(|decision| !decision.kept);
+            let pruned =
+                |decision: &Decision| Pruned { id: decision.point, reason: decision.reasons.clone() };
+            let points: Vec<Pruned> = expired.map(pruned).collect();
+            Ok((!points.is_empty()).then_some(Action::Prune { points }))
+        })?;
+        Ok(decisions)
+    }
+
+    /// Removes single points from the vault.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::error::Kind::NotFound) for one that is not there,
+    /// [`Kind::Conflict`](crate::error::Kind::Conflict) for one that is held or retained; as [`append`](Self::append).
+    pub fn remove_points(&self, points: &[Digest], reason: &str) -> Result<()> {
+        self.append(&mut |catalog, _| {
+            points.iter().try_for_each(|id| catalog.point(*id).map(|_| ()))?;
+            let pruned = |id: &Digest| Pruned { id: *id, reason: reason.to_owned() };
+            Ok((!points.is_empty()).then(|| Action::Prune { points: points.iter().map(pruned).collect() }))
+        })?;
+        Ok(())
+    }
+}
+
+fn decide(
+    catalog: &Catalog,
+    keep: &Keep,
+    is_meant: &dyn Fn(&LivePoint) -> bool,
+    clock_ms: u64,
+) -> Vec<Decision> {
+    let mut meant: Vec<&LivePoint> = catalog.points().values().filter(|live| is_meant(live)).collect();
+    meant.sort_by_key(|live| (live.number, live.committed.id));
+    let candidates: Vec<Candidate> = meant.iter().map(|live| live.candidate()).collect();
+    let verdicts = keep.decide(&candidates, clock_ms);
+    let decision = |(live, verdict): (&LivePoint, crate::policy::Verdict)| Decision {
+        point: live.committed.id,
+        volume: live.committed.name.clone(),
+        snapshot: live.committed.snapshot.clone(),
+        time_ms: live.time_ms,
+        kept: verdict.is_kept(),
+        reasons: verdict.reasons(),
+    };
+    meant.into_iter().zip(verdicts).map(decision).collect()
+}
