@@ -1,4 +1,4 @@
-//! Points and what needs what: reading a point's object, and naming the points that damage affects.
+//! What needs what: naming the points that damage affects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,8 @@ use super::damage::{Damage, Judge, Notes};
 use super::run::{Run, RunKeys};
 use crate::format::digest::Digest;
 use crate::format::name::{self, PackName};
-use crate::format::point::{Point, RunRef};
+use crate::format::point::Point;
+use crate::format::point::RunRef;
 use crate::store::Key;
 
 impl Vault {

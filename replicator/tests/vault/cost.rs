@@ -1,5 +1,7 @@
 //! What a send costs: bytes, requests, packs. Of volumes whose content is made up as it is read.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of ranges may hold one")]
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;

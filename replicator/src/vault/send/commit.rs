@@ -6,13 +6,13 @@ use super::upload::Uploaded;
 use super::{SendOptions, SendReport, SentPoint};
 use crate::error::Result;
 use crate::format::digest::Digest;
-use crate::format::entry::{Action, Committed};
+use crate::format::entry::Committed;
 use crate::format::name;
 use crate::format::point::{Point, RunRef};
 use crate::policy::class;
 use crate::store::{Key, LockMode, Retention};
 use crate::vault::Vault;
-use crate::vault::catalog::Catalog;
+use crate::vault::commit::Commit;
 use crate::vault::damage::Judge;
 use crate::vault::lock::lock_objects;
 use crate::vault::map::Map;
@@ -37,16 +37,18 @@ impl Vault {
         }
         let reason = self.hold_reason();
         sources.iter().try_for_each(|source| source.hold(&reason))?;
-        let signed = self.append(&mut |catalog, _| {
-            let commit = || Action::Commit { points: committed.clone(), group: options.group.clone() };
-            Ok(uploaded.iter().all(|uploaded| is_whole(catalog, uploaded)).then(commit))
-        })?;
-        let Some(signed) = signed else { return Ok(None) };
+        // What is shared with a parent needs no look while the parent lives.
+        let objects = uploaded.iter().flat_map(|uploaded| &uploaded.objects).cloned().collect();
+        let entry = match self.commit(&committed, options.group.as_deref(), &objects)? {
+            Commit::Done(signed) => signed.entry.number,
+            Commit::Present => self.catalog().point(committed[0].id)?.number,
+            Commit::Deleted(_) | Commit::ParentGone(_) => return Ok(None),
+        };
         self.settle_holds(sources)?;
         let point =
             |(committed, uploaded): (&Committed, &Uploaded)| SentPoint::of(committed.id, &uploaded.point);
         let points = committed.iter().zip(uploaded).map(point).collect();
-        Ok(Some(SendReport { points, entry: signed.entry.number, was_there: false }))
+        Ok(Some(SendReport { points, entry, was_there: false }))
     }
 
     /// Locks everything that a point reaches at least until its date, in a vault that locks. What its parent reaches
@@ -79,14 +81,6 @@ impl Vault {
         let packs = map.pack_lists().into_iter().flatten().map(|pack| pack.name.key());
         Ok(packs.chain(runs.iter().map(RunRef::key)).collect())
     }
-}
-
-/// Whether everything that the new point reaches is in the vault to stay: what it shares with its parent, because the
-/// parent lives; what is new, because its name was never deleted.
-fn is_whole(catalog: &Catalog, uploaded: &Uploaded) -> bool {
-    let lives = |id: &Digest| catalog.points().contains_key(id);
-    uploaded.point.parent.as_ref().is_none_or(lives)
-        && !uploaded.objects.iter().any(|object| catalog.is_deleted(object))
 }
 
 fn entry_of(id: Digest, point: &Point, locked: Option<Retention>) -> Committed {
