@@ -13,6 +13,7 @@ impl Traffic {
         if connection.phase == Phase::Open {
             connection.phase = Phase::Draining;
             connection.readable = false;
+            self.leave_queue(key);
             self.close_if_drained(key);
         }
     }

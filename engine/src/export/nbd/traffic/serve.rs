@@ -179,3 +179,24 @@ fn memory_of(request: &Request, contexts: usize) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read that begins within a block takes one block more, for which the next power of two is allocated: it once
+    /// was charged for half of that.
+    #[test]
+    fn a_request_is_charged_for_the_whole_of_its_buffer() {
+        let charged =
+            |command, offset, length| memory_of(&Request { flags: 0, command, cookie: 1, offset, length }, 2);
+        assert_eq!(charged(command::READ, 0, 32 << 20), 32 << 20);
+        assert_eq!(charged(command::READ, 512, 32 << 20), 64 << 20);
+        assert_eq!(charged(command::READ, 512, 512), 4096);
+        assert_eq!(charged(command::CACHE, 0, u32::MAX), 32 << 20);
+        assert_eq!(charged(command::WRITE, 0, 4096), 4096, "it lies in the receive buffer");
+        assert_eq!(charged(command::WRITE, 0, 65_537), 131_072);
+        assert_eq!(charged(command::TRIM, 0, u32::MAX), 0);
+        assert_eq!(charged(command::BLOCK_STATUS, 0, 512), 2 * (4096 * 8 + STATUS_HEAD_MAX));
+    }
+}
