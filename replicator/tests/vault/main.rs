@@ -12,3 +12,4 @@ mod place;
 mod pool;
 mod random;
 mod ranges;
+mod stopped;

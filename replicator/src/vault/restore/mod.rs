@@ -12,13 +12,13 @@ mod window;
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-use self::fetch::Fetcher;
+use self::fetch::{Fetch, Fetcher};
 use self::window::Window;
 use super::Vault;
 use super::damage::{Damage, Judge, Notes};
@@ -147,28 +147,19 @@ impl PointReader<'_> {
     fn write(&self, blocks: Range<u64>, sink: &dyn Sink, progress: &dyn Progress) -> Result<u64> {
         let packs = self.map.packs();
         let (fetches, queue) = sync_channel(THREADS);
-        let queue = Mutex::new(queue);
+        let queue = Arc::new(Mutex::new(queue));
         let (written, is_stopped) = (AtomicU64::new(0), AtomicBool::new(false));
         thread::scope(|scope| {
-            let worker = || {
-                let mut fetcher = Fetcher::new(self, &packs, sink, progress)?;
-                loop {
-                    let fetch = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(fetch) = fetch else { return Ok(()) };
-                    if is_stopped.load(Ordering::Relaxed) {
-                        continue;
-                    }
-                    match fetcher.run(&fetch) {
-                        Ok(bytes) => _ = written.fetch_add(bytes, Ordering::Relaxed),
-                        // The others go on taking fetches, so that whoever hands them out is not left waiting.
-                        Err(error) => {
-                            is_stopped.store(true, Ordering::Relaxed);
-                            return Err(error);
-                        }
-                    }
-                }
-            };
-            let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(worker)).collect();
+            let workers: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    let (is_stopped, written) = (&is_stopped, &written);
+                    let work = Work { queue: queue.clone(), is_stopped, written, is_done: false };
+                    let packs = &packs;
+                    scope.spawn(move || work.run(|| Fetcher::new(self, packs, sink, progress)))
+                })
+                .collect();
+            // The threads alone have it now: when they are gone, whoever hands out fetches is told instead of waiting.
+            drop(queue);
             let mut window = Window::new(&packs, |fetch| {
                 let stopped = || Error::new(Kind::Unavailable, "restore point", "stopped");
                 match is_stopped.load(Ordering::Relaxed) {
@@ -181,8 +172,9 @@ impl PointReader<'_> {
             drop(fetches);
             let ended = || Error::new(Kind::Bug, "restore point", "a thread ended before its work");
             // What failed in a thread comes first: it is why the walk was stopped.
-            let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(ended())));
-            joined.collect::<Result<Vec<()>>>()?;
+            let joined: Vec<Result<()>> =
+                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(ended()))).collect();
+            joined.into_iter().collect::<Result<()>>()?;
             walked
         })?;
         Ok(written.into_inner())
@@ -194,7 +186,7 @@ impl PointReader<'_> {
         blocks: Range<u64>,
         sink: &dyn Sink,
         progress: &dyn Progress,
-        window: &mut Window<'_, impl FnMut(fetch::Fetch) -> Result<()>>,
+        window: &mut Window<'_, impl FnMut(Fetch) -> Result<()>>,
     ) -> Result<()> {
         let mut pieces = self.map.pieces(self.store(), blocks.start, Judge::Note(&self.notes))?;
         let mut at = blocks.start;
@@ -218,5 +210,38 @@ impl PointReader<'_> {
         }
         hole(at, blocks.end)?;
         window.hand_out()
+    }
+}
+
+/// What one thread of a restore does: fetch after fetch, until there are no more or any thread failed.
+struct Work<'w> {
+    queue: Arc<Mutex<Receiver<Fetch>>>,
+    is_stopped: &'w AtomicBool,
+    written: &'w AtomicU64,
+    /// Whether it came to its end without an error.
+    is_done: bool,
+}
+
+impl Work<'_> {
+    fn run<'f>(mut self, start: impl FnOnce() -> Result<Fetcher<'f>>) -> Result<()> {
+        let mut fetcher = start()?;
+        loop {
+            let fetch = self.queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let fetch = fetch.ok().filter(|_| !self.is_stopped.load(Ordering::Relaxed));
+            let Some(fetch) = fetch else {
+                self.is_done = true;
+                return Ok(());
+            };
+            self.written.fetch_add(fetcher.run(&fetch)?, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Work<'_> {
+    /// A thread that ends early, by an error or a panic, stops the others.
+    fn drop(&mut self) {
+        if !self.is_done {
+            self.is_stopped.store(true, Ordering::Relaxed);
+        }
     }
 }
