@@ -91,7 +91,8 @@ impl Volume {
 
     /// Takes a snapshot.
     pub(crate) fn snapshot(&mut self) -> Snapshot {
-        let id = SnapshotId { layer: 7, epoch: self.next };
+        let created_ms = 1_700_000_000_000 + u64::from(self.next);
+        let id = SnapshotId { layer: 7, epoch: self.next, created_ms };
         self.next += 1;
         self.shared.lock().unwrap().snapshots.insert(id, self.image.clone());
         Snapshot::new(self.id, id, self.image.clone(), self.shared.clone())
@@ -126,7 +127,7 @@ impl Snapshot {
             snapshot: format!("s{}", id.epoch),
             layer: id.layer,
             epoch: id.epoch,
-            created_ms: 1_700_000_000_000 + u64::from(id.epoch),
+            created_ms: id.created_ms,
         };
         Self { id, origin, image, shared }
     }

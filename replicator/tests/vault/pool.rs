@@ -1,6 +1,7 @@
 //! From a real pool into a vault in a directory and back, across resizes, discards, clones and rollbacks.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
@@ -23,7 +24,7 @@ const MIB: u64 = 1 << 20;
 
 struct Place {
     disk: tempfile::TempDir,
-    _shared: tempfile::TempDir,
+    shared: tempfile::TempDir,
     pool: Pool,
     vault: Vault,
 }
@@ -47,7 +48,7 @@ impl Place {
             cache: None,
         };
         let vault = Vault::init(store, options).unwrap();
-        Self { disk, _shared: shared, pool, vault }
+        Self { disk, shared, pool, vault }
     }
 
     fn send(&self, volume: &Volume, snapshot: &str) -> SentPoint {
@@ -121,6 +122,52 @@ fn points_of_a_real_volume_are_what_its_snapshots_are() {
     assert_eq!(held.delete().unwrap_err().kind(), Kind::Conflict, "the common snapshot is held");
     volume.snapshot_named("cut").unwrap().delete().unwrap();
     place.pool.close().unwrap();
+}
+
+/// A pool's image that is copied or put back gives the epochs of its layers anew. A copy took the original's point for
+/// one of its own snapshot of that epoch, and sent what changed since that on top of other content.
+#[test]
+fn a_copy_of_a_pool_sends_nothing_on_top_of_the_originals_points() {
+    let mut place = Place::new();
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let options = |tail: &tempfile::TempDir| PoolOptions {
+        tail_directory: Some(tail.path().to_owned()),
+        ..PoolOptions::default()
+    };
+    let volume = place.pool.create_volume("db", 4 * MIB, BTreeMap::new()).unwrap();
+    scribble(&volume, &mut Random(23), 4 * MIB);
+    place.pool.close().unwrap();
+    let (original, copy) = (place.disk.path().join("pool"), place.disk.path().join("copy"));
+    copy_pool(&original, &copy);
+    place.pool = Pool::open(&original, &options(&place.shared)).unwrap();
+    let volume = place.pool.volume("db").unwrap();
+    scribble(&volume, &mut Random(24), 4 * MIB);
+    volume.snapshot("a", BTreeMap::new()).unwrap();
+    let sent_of = volume.snapshot_named("a").unwrap().key();
+    place.send(&volume, "a");
+    place.pool.close().unwrap();
+    place.pool = Pool::open(&copy, &options(&elsewhere)).unwrap();
+    let volume = place.pool.volume("db").unwrap();
+    scribble(&volume, &mut Random(25), 4 * MIB);
+    volume.snapshot("x", BTreeMap::new()).unwrap();
+    assert_eq!(volume.snapshot_named("x").unwrap().key(), sent_of, "the same identity, of other content");
+    scribble(&volume, &mut Random(26), 4 * MIB);
+    volume.snapshot("b", BTreeMap::new()).unwrap();
+    let point = place.send(&volume, "b");
+    assert_eq!(point.parent, None);
+    place.check(point.id, &volume, "b");
+    place.pool.close().unwrap();
+}
+
+/// Copies a closed pool: its file and its metadata.
+fn copy_pool(from: &Path, to: &Path) {
+    std::fs::copy(from, to).unwrap();
+    let meta = |pool: &Path| pool.with_extension("meta");
+    std::fs::create_dir(meta(to)).unwrap();
+    for entry in std::fs::read_dir(meta(from)).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), meta(to).join(entry.file_name())).unwrap();
+    }
 }
 
 #[test]

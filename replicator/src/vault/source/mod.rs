@@ -12,19 +12,22 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::format::point;
 
-/// A snapshot's identity in its pool.
+/// A snapshot's identity. A pool that was copied or put back to an earlier state gives a layer's epochs anew, to other
+/// content: the time it was taken tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SnapshotId {
     /// The layer it is a view of.
     pub layer: u32,
     /// Its epoch.
     pub epoch: u32,
+    /// When it was taken, in ms since 1970.
+    pub created_ms: u64,
 }
 
 impl SnapshotId {
     /// The snapshot that a point was made of.
     pub fn of(source: &point::Source) -> Self {
-        Self { layer: source.layer, epoch: source.epoch }
+        Self { layer: source.layer, epoch: source.epoch, created_ms: source.created_ms }
     }
 }
 

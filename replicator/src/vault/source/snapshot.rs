@@ -58,13 +58,17 @@ impl SnapshotSource {
     }
 
     fn find(&self, id: SnapshotId) -> Result<Option<Snapshot>> {
-        Ok(self.volume.snapshots()?.into_iter().find(|snapshot| identity(snapshot) == id))
+        let is_at = |snapshot: &Snapshot| {
+            let key = snapshot.key();
+            key.layer.0 == id.layer && key.epoch.0 == id.epoch
+        };
+        let Some(found) = self.volume.snapshots()?.into_iter().find(is_at) else { return Ok(None) };
+        let key = found.key();
+        // Deleted in between, it is as good as never found.
+        let created_ms =
+            self.handle.look(move |core| core.catalog().snapshot(key).ok().map(|seen| seen.created_ms))?;
+        Ok((created_ms == Some(id.created_ms)).then_some(found))
     }
-}
-
-fn identity(snapshot: &Snapshot) -> SnapshotId {
-    let key = snapshot.key();
-    SnapshotId { layer: key.layer.0, epoch: key.epoch.0 }
 }
 
 impl Source for SnapshotSource {
