@@ -158,9 +158,12 @@ fn a_send_on_a_damaged_map_says_so_and_a_baseline_goes_on() {
     let snapshot = small.volume.snapshot();
     let mut refused = 0;
     for key in small.needed_by.keys().filter(|key| key.as_str().starts_with("runs/")) {
-        let vault = open(small.tampered(key, None), Cipher::None).unwrap();
+        let mut flipped = small.store.get(key).unwrap();
+        flipped[70] ^= 1;
+        let vault = open(small.tampered(key, Some(flipped)), Cipher::None).unwrap();
         if let Err(error) = send(&vault, &snapshot) {
             assert!(error.kind() == Kind::Damaged && error.to_string().contains(key.as_str()), "{error}");
+            assert!(error.next_step().is_some_and(|hint| hint.contains("baseline")), "{error}");
             refused += 1;
         }
         let options = SendOptions { baseline: true, ..SendOptions::default() };

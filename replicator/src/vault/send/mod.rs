@@ -102,8 +102,9 @@ impl Vault {
     /// has already, all by one entry, are not sent again. Durable on return.
     ///
     /// # Errors
-    /// [`Kind::Damaged`] when the parent's map can't be read; [`Kind::Retry`] when the store did not answer or others
-    /// came first too often; what the source said. After an error the same call goes on where it was cut.
+    /// [`Kind::Damaged`] when the parent's map can't be read, which a baseline does not need; [`Kind::Retry`] when the
+    /// store did not answer or others came first too often; what the source said. After an error the same call goes on
+    /// where it was cut.
     pub fn send(
         &self,
         sources: &[&dyn Source],

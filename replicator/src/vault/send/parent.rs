@@ -19,7 +19,8 @@ pub(super) struct Parent {
 
 impl Vault {
     /// The newest live point of the source's volume whose snapshot the source still has, under `key` if that is given.
-    /// A point whose object is damaged is passed by.
+    /// A point is passed by when its object is damaged or a run of it is lost: what is sent on top of it would be lost
+    /// with it.
     pub(super) fn parent_of(
         &self,
         catalog: &Catalog,
@@ -29,7 +30,10 @@ impl Vault {
         let origin = source.origin();
         for live in catalog.points_of(origin.pool, origin.volume).into_iter().rev() {
             let Some(point) = self.sound_point(live)? else { continue };
-            if key.is_none_or(|key| key == point.key) && source.has(SnapshotId::of(&point.source))? {
+            let is_parent = key.is_none_or(|key| key == point.key)
+                && source.has(SnapshotId::of(&point.source))?
+                && self.has_runs(&point)?;
+            if is_parent {
                 return Ok(Some(Parent { id: live.committed.id, point, locked: live.locked }));
             }
         }
@@ -83,6 +87,17 @@ impl Vault {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the store has all of the point's runs, in their full length.
+    fn has_runs(&self, point: &Point) -> Result<bool> {
+        for run in &point.runs {
+            let found = self.store().head(&run.key())?;
+            if found.is_none_or(|found| found.bytes != run.shape.stored_bytes) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The point's object; nothing when it is damaged.

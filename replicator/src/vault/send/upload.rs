@@ -88,7 +88,12 @@ impl<'u> Upload<'u> {
         self.progress.expect(plan.data_bytes);
         let new = match plan.extents == 0 && plan.cut_off.is_empty() {
             true => NewRun { run: None, packs: Vec::new(), sent: Sent::default() },
-            false => self.new_run(source, &plan)?,
+            false => self.new_run(source, &plan).map_err(|error| match error.kind() {
+                Kind::Damaged if plan.merged > 0 => {
+                    error.hint("send a baseline, which rests on nothing that is there")
+                }
+                _ => error,
+            })?,
         };
         let mut objects: Vec<Key> = new.packs.iter().map(|pack| pack.name.key()).collect();
         objects.extend(new.run.as_ref().map(RunRef::key));
