@@ -1,17 +1,19 @@
 //! Containers in a store: written frame by frame and published under the hash of their bytes; read by parts.
 //!
 //! 1. A name that the log ever deleted is not used again: the same bytes get the next generation.
-//! 2. Bytes that are there already are not sent again. An object of the right name and the wrong length is left to
-//!    whoever looks for damage, and passed by with the next generation.
+//! 2. Bytes that are there already are not sent again, but read: an object of the right name that is not what it was
+//!    is left to whoever looks for damage, and passed by with the next generation.
 //! 3. What was read is believed only when it fits the hash known from above; what does not fit is named.
 
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Builder, Finished, HEADER_BYTES, Header, Role, Row, Shape, Table};
-use crate::format::digest::{KeyId, VaultId};
+use crate::format::digest::{Digest, KeyId, VaultId};
 use crate::store::{Key, Stage, Store};
 
 /// Bytes that are gathered before a stage gets them.
 const GATHER_BYTES: usize = 1 << 20;
+/// Bytes that are read with one request when an object is looked through.
+const READ_BYTES: u64 = 4 << 20;
 
 /// A container that is being written.
 pub(crate) struct ContainerWriter<'a> {
@@ -84,7 +86,11 @@ impl Sealed<'_> {
                 continue;
             }
             match store.head(&key)? {
-                Some(object) if object.bytes == self.finished.shape.stored_bytes => return Ok(generation),
+                Some(object) if object.bytes == self.finished.shape.stored_bytes => {
+                    if has_hash(store, &key, object.bytes, self.finished.id)? {
+                        return Ok(generation);
+                    }
+                }
                 Some(_) => {}
                 // Who came first in between wrote the same bytes, for the name is their hash.
                 None => return self.stage.publish(&key).map(|_| generation),
@@ -92,6 +98,22 @@ impl Sealed<'_> {
         }
         Err(Error::new(Kind::Bug, "name container", self.finished.id.to_string()))
     }
+}
+
+/// Whether the `bytes` bytes of an object have the hash `id`. One that is gone or shorter by now does not.
+fn has_hash(store: &dyn Store, key: &Key, bytes: u64, id: Digest) -> Result<bool> {
+    let mut hasher = blake3::Hasher::new();
+    let mut at = 0;
+    while at < bytes {
+        let length = (bytes - at).min(READ_BYTES);
+        let part = match store.get_range(key, at, usize::try_from(length).unwrap_or(0)) {
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Damaged) => return Ok(false),
+            part => part?,
+        };
+        hasher.update(&part);
+        at += length;
+    }
+    Ok(*hasher.finalize().as_bytes() == id.0)
 }
 
 /// What a container must be, besides its shape.

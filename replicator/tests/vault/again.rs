@@ -3,10 +3,16 @@
 use std::sync::Arc;
 
 use firn_replicator::format::settings::Cipher;
-use firn_replicator::store::{Key, MemoryStore};
+use firn_replicator::store::{Key, MemoryStore, Store};
+use firn_replicator::vault::send::SendOptions;
+use firn_replicator::vault::verify::Depth;
 
 use crate::model::{Random, Volume};
-use crate::place::{START_MS, init, open, restored, send};
+use crate::place::{START_MS, init, keys, open, restored, send, send_all};
+
+fn named(store: &MemoryStore, prefix: &str) -> Vec<Key> {
+    keys(store).into_iter().filter(|key| key.as_str().starts_with(prefix)).collect()
+}
 
 /// Runs that no send reads were not looked for: increments went on top of a point whose runs were lost, each of them
 /// reported as sent, none of them to be restored.
@@ -39,4 +45,33 @@ fn an_increment_does_not_rest_on_a_point_whose_runs_are_lost() {
         None,
         "a baseline, also over what was cut short"
     );
+}
+
+/// A pack was taken for sound when its name and its length were right: a baseline sent to heal a damaged vault found
+/// the damaged pack, and used it.
+#[test]
+fn a_baseline_heals_damage() {
+    for cipher in [Cipher::None, Cipher::Aes256Gcm] {
+        let store = Arc::new(MemoryStore::new(START_MS));
+        let vault = init(&store, cipher);
+        let (mut volume, mut random) = (Volume::new(1, 100), Random(42));
+        (0..100).for_each(|block| volume.write(block, random.block()));
+        let snapshot = volume.snapshot();
+        send(&vault, &snapshot).unwrap();
+        for prefix in ["packs/", "runs/"] {
+            let found = named(&store, prefix);
+            let [key] = &found[..] else { panic!("one of {prefix}") };
+            let mut body = store.get(key).unwrap();
+            body[100] ^= 1;
+            store.tamper(key, Some(body));
+        }
+        let options = SendOptions { baseline: true, ..SendOptions::default() };
+        let point = send_all(&vault, &[&snapshot], &options).unwrap().points[0].id;
+        assert!(restored(&vault, point) == snapshot.content(), "{cipher:?}");
+        let damaged = vault.verify(Depth::Content, &()).unwrap().damaged;
+        assert!(damaged.iter().all(|damage| !damage.points.contains(&point)), "{damaged:?}");
+        assert_eq!(named(&store, "packs/").len(), 2, "what is damaged is sent again");
+        send_all(&vault, &[&snapshot], &options).unwrap();
+        assert_eq!(named(&store, "packs/").len(), 2, "what is sound is not sent again");
+    }
 }
