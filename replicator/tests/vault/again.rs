@@ -75,3 +75,19 @@ fn a_baseline_heals_damage() {
         assert_eq!(named(&store, "packs/").len(), 2, "what is sound is not sent again");
     }
 }
+
+/// A snapshot whose point nobody can read any more, because its key was destroyed, counted as sent.
+#[test]
+fn a_point_whose_key_was_destroyed_is_sent_again() {
+    let store = Arc::new(MemoryStore::new(START_MS));
+    let vault = init(&store, Cipher::Aes256Gcm);
+    let mut volume = Volume::new(1, 10);
+    volume.write(3, vec![7; 4096]);
+    let snapshot = volume.snapshot();
+    let first = send(&vault, &snapshot).unwrap().points[0].id;
+    vault.destroy_key(vault.read_point(first).unwrap().key).unwrap();
+    assert_eq!(vault.common_snapshot(&snapshot).unwrap(), None);
+    let again = send(&vault, &snapshot).unwrap();
+    assert!(!again.was_there && again.points[0].id != first && again.points[0].parent.is_none());
+    assert!(restored(&vault, again.points[0].id) == snapshot.content());
+}

@@ -19,8 +19,8 @@ pub(super) struct Parent {
 
 impl Vault {
     /// The newest live point of the source's volume whose snapshot the source still has, under `key` if that is given.
-    /// A point is passed by when its object is damaged or a run of it is lost: what is sent on top of it would be lost
-    /// with it.
+    /// A point is passed by when its object is damaged, a run of it is lost, or its key was destroyed: what is sent on
+    /// top of it would be lost with it.
     pub(super) fn parent_of(
         &self,
         catalog: &Catalog,
@@ -29,6 +29,9 @@ impl Vault {
     ) -> Result<Option<Parent>> {
         let origin = source.origin();
         for live in catalog.points_of(origin.pool, origin.volume).into_iter().rev() {
+            if !is_readable(catalog, live) {
+                continue;
+            }
             let Some(point) = self.sound_point(live)? else { continue };
             let is_parent = key.is_none_or(|key| key == point.key)
                 && source.has(SnapshotId::of(&point.source))?
@@ -78,7 +81,10 @@ impl Vault {
         for live in points.into_iter().rev() {
             let committed = &live.committed;
             // The log knows the time of the snapshot, the point alone knows which one it is.
-            if committed.created_ms != origin.created_ms || entry.is_some_and(|entry| entry != live.number) {
+            let is_other = committed.created_ms != origin.created_ms
+                || entry.is_some_and(|entry| entry != live.number)
+                || !is_readable(catalog, live);
+            if is_other {
                 continue;
             }
             let Some(point) = self.sound_point(live)? else { continue };
@@ -118,4 +124,9 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// Whether the key that the point is under was not destroyed.
+fn is_readable(catalog: &Catalog, live: &LivePoint) -> bool {
+    catalog.keys().get(&live.committed.key).is_none_or(|key| key.destroyed_ms.is_none())
 }
