@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use firn_replicator::format::settings::Cipher;
-use firn_replicator::store::{Key, MemoryStore, Store};
+use firn_replicator::store::{Key, LockMode, MemoryStore, Store};
 use firn_replicator::vault::send::SendOptions;
 use firn_replicator::vault::verify::Depth;
 
 use crate::model::{Random, Volume};
-use crate::place::{START_MS, init, keys, open, restored, send, send_all};
+use crate::place::{START_MS, init, init_locking, keys, open, restored, send, send_all};
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
 fn named(store: &MemoryStore, prefix: &str) -> Vec<Key> {
     keys(store).into_iter().filter(|key| key.as_str().starts_with(prefix)).collect()
@@ -90,4 +92,31 @@ fn a_point_whose_key_was_destroyed_is_sent_again() {
     let again = send(&vault, &snapshot).unwrap();
     assert!(!again.was_there && again.points[0].id != first && again.points[0].parent.is_none());
     assert!(restored(&vault, again.points[0].id) == snapshot.content());
+}
+
+/// A date that was asked for was forgotten when the snapshot was in the vault already.
+#[test]
+fn a_snapshot_that_is_there_gets_the_later_date() {
+    let store = Arc::new(MemoryStore::new(START_MS));
+    let vault = init_locking(&store, Cipher::None, Some(LockMode::Compliance));
+    let mut volume = Volume::new(1, 10);
+    volume.write(3, vec![7; 4096]);
+    let snapshot = volume.snapshot();
+    let until =
+        |days: u64| SendOptions { retain_until_ms: Some(START_MS + days * DAY_MS), ..SendOptions::default() };
+    let sent = send(&vault, &snapshot).unwrap().points[0].id;
+    for (asked, expected) in [(30, 30), (10, 30), (90, 90)] {
+        let report = send_all(&vault, &[&snapshot], &until(asked)).unwrap();
+        assert!(report.was_there && report.points[0].id == sent);
+        let expected_ms = START_MS + expected * DAY_MS;
+        let catalog = vault.catalog();
+        let point = catalog.point(sent).unwrap();
+        assert_eq!(point.retain_until_ms, Some(expected_ms), "asked for {asked} days");
+        for prefix in ["points/", "packs/", "runs/"] {
+            for key in named(&store, prefix) {
+                let locked = store.retention(&key).unwrap().expect("locked");
+                assert!(locked.until_ms >= expected_ms, "{key} with {asked} days");
+            }
+        }
+    }
 }

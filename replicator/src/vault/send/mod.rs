@@ -99,7 +99,7 @@ impl SentPoint {
 
 impl Vault {
     /// Sends the snapshots `sources`, each of another volume, and commits them with one entry. Snapshots that the vault
-    /// has already, all by one entry, are not sent again. Durable on return.
+    /// has already, all by one entry, are not sent again; a later date is given to them. Durable on return.
     ///
     /// # Errors
     /// [`Kind::Damaged`] when the parent's map can't be read, which a baseline does not need; [`Kind::Retry`] when the
@@ -117,6 +117,9 @@ impl Vault {
             if !options.baseline
                 && let Some(report) = self.sent_before(&catalog, sources)?
             {
+                if let Some(until_ms) = options.retain_until_ms {
+                    self.retain_sent(&catalog, &report, until_ms)?;
+                }
                 return Ok(report);
             }
             let upload = Upload::new(self, &catalog, options, progress)?;

@@ -1,5 +1,7 @@
 //! What a send rests on: a point of the same volume whose snapshot the source still has.
 
+use std::collections::BTreeSet;
+
 use super::{SendReport, SentPoint};
 use crate::error::{Kind, Result};
 use crate::format::digest::{Digest, KeyId};
@@ -104,6 +106,15 @@ impl Vault {
             }
         }
         Ok(true)
+    }
+
+    /// Gives points that were in the vault before the date that is asked for now, where theirs is earlier.
+    pub(super) fn retain_sent(&self, catalog: &Catalog, report: &SendReport, until_ms: u64) -> Result<()> {
+        let is_earlier =
+            |id: &Digest| catalog.points().get(id).is_some_and(|live| live.retain_until_ms < Some(until_ms));
+        let earlier: BTreeSet<Digest> =
+            report.points.iter().map(|point| point.id).filter(is_earlier).collect();
+        if earlier.is_empty() { Ok(()) } else { self.retain(&earlier, until_ms) }
     }
 
     /// The point's object; nothing when it is damaged.
