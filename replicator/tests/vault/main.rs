@@ -8,6 +8,7 @@ mod damage;
 mod groups;
 mod independent;
 mod kill;
+mod media;
 mod model;
 mod place;
 mod pool;
