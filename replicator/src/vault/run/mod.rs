@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::container::{Content, Role, Shape, Table};
 use crate::format::digest::{KeyId, VaultId};
 use crate::format::frame::{FrameKeys, Opener};
+use crate::format::name::PackName;
 use crate::format::pack_list::{self, PACK_BYTES, PackRef};
 use crate::format::point::{Point, RunRef};
 use crate::store::{Key, Store};
@@ -103,6 +104,12 @@ impl Run {
     /// Its packs, in the order of the indexes that its extents use; nothing for those that can't be read.
     pub(crate) fn listed(&self) -> &[Option<PackRef>] {
         &self.packs
+    }
+
+    /// Forgets the packs that are wrong, and names the first of them.
+    pub(crate) fn forget(&mut self, mut is_wrong: impl FnMut(&PackRef) -> bool) -> Option<PackName> {
+        let wrong = self.packs.iter_mut().filter_map(|pack| pack.take_if(|pack| is_wrong(pack)));
+        wrong.map(|pack| pack.name).reduce(|first, _| first)
     }
 
     /// All its packs that can be read.
