@@ -42,7 +42,7 @@ impl LogCache {
         read.map_err(|source| {
             let detail = format!("{} is not what the log there was", cache.path.display());
             Error::new(Kind::Damaged, "open log cache", detail).source(source).hint(format!(
-                "if the vault was made anew on purpose, or the file is broken, remove {}",
+                "if the vault was made anew on purpose, or the file is broken, remove {}; if not, somebody put another vault in its place",
                 cache.path.display()
             ))
         })?;

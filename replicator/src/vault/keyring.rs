@@ -45,7 +45,14 @@ impl Keyring {
     /// Opens the master key with the first slot that `unlock` fits.
     pub(super) fn unlock(&mut self, store: &dyn Store, catalog: &Catalog, unlock: &Unlock) -> Result<()> {
         const WHAT: &str = "unlock vault";
-        if self.cipher == Cipher::None || catalog.slots().is_empty() {
+        if self.cipher == Cipher::None {
+            // Otherwise whoever may write to the store puts a vault without encryption there, and gets what is sent.
+            let detail = format!("a {} was given, and the vault is not encrypted", unlock.name());
+            return Err(Error::new(Kind::Invalid, WHAT, detail).hint(
+                "if it was encrypted, somebody put another one in its place: send nothing there; otherwise open it without a key",
+            ));
+        }
+        if catalog.slots().is_empty() {
             return Ok(());
         }
         let (mut unreadable, mut tried) = (None, 0);

@@ -54,6 +54,20 @@ fn the_right_passphrase_opens_and_the_wrong_one_says_so() {
     assert_eq!(locked.data_key(POOL, 9).unwrap_err().kind(), Kind::Invalid);
 }
 
+/// Whoever could write to the store replaced an encrypted vault by one of their own that is not, and the next send went
+/// there in clear, with the passphrase given and never asked for.
+#[test]
+fn a_vault_that_is_not_encrypted_takes_no_key() {
+    let store = store();
+    let _theirs = crate::world::vault(&store, None);
+    for unlock in [passphrase("moon"), Unlock::KeyFile(Secret::new([3; 32]))] {
+        let error = refusal(unlocked(&store, unlock));
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("the vault is not encrypted"), "{error}");
+        assert!(error.next_step().unwrap().contains("in its place"), "{error}");
+    }
+}
+
 #[test]
 fn slots_are_rotated_without_touching_data() {
     let (store, vault) = encrypted();
