@@ -205,7 +205,9 @@ impl Vault {
                     .hint("let somebody who may sign add this signer"));
             }
             let entry = catalog.next_entry(&self.who, clock_ms, action);
-            if let Some(why) = catalog.objection(&entry.action, entry.time_ms) {
+            // The log's time may have run ahead of the store's. A date that has not come yet by either one stands.
+            let objection = catalog.objection(&entry.action, entry.time_ms);
+            if let Some(why) = objection.or_else(|| catalog.objection(&entry.action, clock_ms)) {
                 return Err(Error::new(Kind::Conflict, WHAT, why));
             }
             let bytes = entry.encode(key)?;
