@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use firn_engine::sys::random_bytes;
 
-use super::Vault;
 use super::catalog::Catalog;
+use super::{Vault, bounded};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId, PoolId};
 use crate::format::entry::Action;
@@ -285,7 +285,7 @@ impl Vault {
 pub(super) fn read_slot(store: &dyn Store, id: KeyId, object: Digest) -> Result<Slot> {
     const WHAT: &str = "read key";
     let key = name::slot(id);
-    let bytes = store.get(&key).map_err(|error| match error.kind() {
+    let bytes = bounded::get(store, &key, bounded::SLOT_BYTES_MAX).map_err(|error| match error.kind() {
         Kind::NotFound => Error::new(Kind::Damaged, WHAT, format!("{key} is missing")),
         _ => error,
     })?;

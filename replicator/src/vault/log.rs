@@ -2,17 +2,19 @@
 //!
 //! 1. What was read once must still be there: a log that ends before, or whose entry has another hash, went back.
 //! 2. Numbers have no gaps. So the end is found by listing, never by an entry that is missing.
-//! 3. An entry is created only if absent. Whether it is ours is decided by its hash, whatever the store replied: a
+//! 3. Names in `log/` that no entry can have are passed by, however many there are.
+//! 4. An entry is created only if absent. Whether it is ours is decided by its hash, whatever the store replied: a
 //!    reply may be lost, and a request may be made twice by what lies below.
 
 use std::thread;
 
+use super::bounded;
 use super::catalog::{Catalog, Head};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::Digest;
 use crate::format::entry::{ENTRY_BYTES_MAX, Signed};
 use crate::format::name;
-use crate::store::{Key, LIST_MAX, Put, Store};
+use crate::store::{Key, LIST_MAX, ObjectInfo, Put, Store};
 
 /// Entries that are read at once, which bounds what they take in memory.
 const BATCH: usize = 16;
@@ -27,36 +29,49 @@ pub(super) type Seen<'a, T> = &'a mut dyn FnMut(u64, &[u8]) -> T;
 /// # Errors
 /// [`Kind::Damaged`] when the log went back, has a gap, or does not follow; what the store said.
 pub(super) fn read_on(store: &dyn Store, catalog: &mut Catalog, seen: Seen<'_, ()>) -> Result<()> {
+    let head = catalog.head();
+    let mut is_head_due = head.number > 0;
+    // From the head itself, so that the list shows whether it is still there.
+    let mut after = head.number.checked_sub(1).filter(|before| *before > 0).map(name::entry);
     loop {
-        let head = catalog.head().number;
-        // From the head itself, so that the list shows whether it is still there.
-        let after = head.checked_sub(1).filter(|before| *before > 0).map(name::entry);
         let page = store.list(name::LOG, after.as_ref())?;
-        let mut keys: Vec<Key> = page
-            .iter()
-            .map(|info| info.key.clone())
-            .filter(|key| name::entry_number(key).is_some())
-            .collect();
-        if head > 0 {
-            match keys.first() {
-                Some(key) if *key == name::entry(head) => drop(keys.remove(0)),
-                _ => return Err(went_back(catalog.head(), "it is no longer there")),
+        let mut entries: Vec<&ObjectInfo> =
+            page.iter().filter(|info| name::entry_number(&info.key).is_some()).collect();
+        if is_head_due && let Some(first) = entries.first() {
+            if first.key != name::entry(head.number) {
+                return Err(went_back(head, "it is no longer there"));
             }
+            entries.remove(0);
+            is_head_due = false;
         }
-        let whole = (head + 1..).zip(&keys).take_while(|(number, key)| **key == name::entry(*number)).count();
-        for batch in keys[..whole].chunks(BATCH) {
-            for (number, bytes) in (catalog.head().number + 1..).zip(fetch(store, batch)?) {
-                let signed = decode(number, &bytes)?;
-                catalog.apply(&signed)?;
-                seen(number, &bytes);
-            }
+        take_up(store, catalog, &entries, seen)?;
+        match page.last() {
+            Some(last) if page.len() == LIST_MAX => after = Some(last.key.clone()),
+            _ if is_head_due => return Err(went_back(head, "it is no longer there")),
+            _ => return Ok(()),
         }
-        if let Some(beyond) = keys.get(whole) {
-            return Err(gap(catalog.head().number + 1, beyond));
+    }
+}
+
+/// Takes up the entries of a page, which begins after the catalog's head.
+fn take_up(
+    store: &dyn Store,
+    catalog: &mut Catalog,
+    entries: &[&ObjectInfo],
+    seen: Seen<'_, ()>,
+) -> Result<()> {
+    let next = catalog.head().number + 1;
+    let whole = (next..).zip(entries).take_while(|(number, info)| info.key == name::entry(*number)).count();
+    for batch in entries[..whole].chunks(BATCH) {
+        for (number, bytes) in (catalog.head().number + 1..).zip(fetch(store, batch)?) {
+            let signed = decode(number, &bytes)?;
+            catalog.apply(&signed)?;
+            seen(number, &bytes);
         }
-        if page.len() < LIST_MAX {
-            return Ok(());
-        }
+    }
+    match entries.get(whole) {
+        Some(beyond) => Err(gap(catalog.head().number + 1, &beyond.key)),
+        None => Ok(()),
     }
 }
 
@@ -86,7 +101,7 @@ pub(super) fn check_head(store: &dyn Store, head: Head) -> Result<()> {
     if head.number == 0 {
         return Ok(());
     }
-    match store.get(&name::entry(head.number)) {
+    match bounded::get(store, &name::entry(head.number), ENTRY_BYTES_MAX) {
         Ok(bytes) if Digest::of(&bytes) == head.hash => Ok(()),
         Ok(_) => Err(went_back(head, "another entry is in its place")),
         Err(error) if error.kind() == Kind::NotFound => Err(went_back(head, "it is no longer there")),
@@ -109,18 +124,21 @@ pub(super) fn decode(number: u64, bytes: &[u8]) -> Result<Signed> {
     Signed::decode(bytes).map_err(named)
 }
 
-fn fetch(store: &dyn Store, keys: &[Key]) -> Result<Vec<Vec<u8>>> {
-    let get = |key: &Key| store.get(key);
-    if keys.len() < BATCH {
-        return keys.iter().map(get).collect();
+fn fetch(store: &dyn Store, entries: &[&ObjectInfo]) -> Result<Vec<Vec<u8>>> {
+    let get = |info: &&ObjectInfo| {
+        bounded::check(&info.key, info.bytes, ENTRY_BYTES_MAX)?;
+        store.get(&info.key)
+    };
+    if entries.len() < BATCH {
+        return entries.iter().map(get).collect();
     }
-    let share = keys.len().div_ceil(READERS);
+    let share = entries.len().div_ceil(READERS);
     thread::scope(|scope| {
-        let parts: Vec<_> = keys
+        let parts: Vec<_> = entries
             .chunks(share)
             .map(|part| scope.spawn(move || part.iter().map(get).collect::<Result<Vec<_>>>()))
             .collect();
-        let mut bodies = Vec::with_capacity(keys.len());
+        let mut bodies = Vec::with_capacity(entries.len());
         for part in parts {
             let part = part.join().map_err(|_| Error::new(Kind::Bug, "read log", "a reader panicked"))?;
             bodies.extend(part?);
@@ -140,7 +158,7 @@ pub(super) fn put(store: &dyn Store, number: u64, bytes: &[u8]) -> Result<bool> 
         Ok(Put::Exists) => None,
         Err(error) => Some(error),
     };
-    match (store.get(&key), failure) {
+    match (bounded::get(store, &key, ENTRY_BYTES_MAX), failure) {
         (Ok(present), _) => Ok(present == bytes),
         (Err(_), Some(error)) => Err(error),
         (Err(error), None) => Err(error),

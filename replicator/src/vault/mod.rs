@@ -6,6 +6,7 @@
 //! 4. Secrets are wiped when they go. The store sees only wrapped keys.
 
 mod affected;
+mod bounded;
 pub mod cache;
 pub mod catalog;
 pub mod check;
@@ -231,12 +232,14 @@ impl Vault {
 
 /// Reads `vault.json`.
 fn read_settings(store: &dyn Store) -> Result<Settings> {
-    let bytes = store.get(&name::settings()).map_err(|error| match error.kind() {
-        Kind::NotFound => {
-            Error::new(Kind::NotFound, "open vault", format!("{} holds no vault", store.name()))
-                .hint("make one with `firn vault init`")
+    let bytes = bounded::get(store, &name::settings(), bounded::SETTINGS_BYTES_MAX).map_err(|error| {
+        match error.kind() {
+            Kind::NotFound => {
+                Error::new(Kind::NotFound, "open vault", format!("{} holds no vault", store.name()))
+                    .hint("make one with `firn vault init`")
+            }
+            _ => error,
         }
-        _ => error,
     })?;
     Settings::decode(&bytes)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Vault;
+use super::{Vault, bounded};
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Content, HEADER_BYTES, Header, Role, Table};
 use crate::format::digest::{Digest, KeyId};
@@ -121,7 +121,8 @@ impl Vault {
     /// [`Kind::Damaged`], naming the object, when it is missing or not what was written; what the store said.
     pub fn read_point(&self, id: Digest) -> Result<Point> {
         let key = name::point(id);
-        let bytes = self.store.get(&key).map_err(|error| named(&key, error))?;
+        let bytes = bounded::get(self.store.as_ref(), &key, bounded::POINT_BYTES_MAX)
+            .map_err(|error| named(&key, error))?;
         Point::decode(id, &bytes).map_err(|error| named(&key, error))
     }
 

@@ -8,7 +8,7 @@ use firn_replicator::format::digest::Digest;
 use firn_replicator::format::entry::{Action, Entry, Pruned, Signed};
 use firn_replicator::format::name;
 use firn_replicator::store::faults::{Fault, FaultyStore};
-use firn_replicator::store::{MemoryStore, Store};
+use firn_replicator::store::{Key, MemoryStore, Store};
 use firn_replicator::vault::{OpenOptions, Vault, identity};
 
 use crate::sender::{Snapshot, send};
@@ -317,4 +317,45 @@ fn time_never_goes_back_in_the_log() {
     let catalog = open(store).unwrap().catalog();
     let holds = &catalog.points()[&ids[0]].holds;
     assert_eq!((holds["audit"].time_ms, holds["court"].time_ms), (START_MS, START_MS + 7));
+}
+
+/// A thousand names like `log/-a000` once made a fresh catalog list the same page for ever, and one that had read the
+/// log before say that it went back.
+#[test]
+fn names_that_are_no_entries_are_passed_by() {
+    let (store, vault, _) = with_points();
+    for number in 0..1200 {
+        for junk in
+            [format!("{}-a{number:04}", name::LOG), format!("{}0000000000000002-{number:04}", name::LOG)]
+        {
+            store.put(&Key::new(junk).unwrap(), b"junk").unwrap();
+        }
+    }
+    assert_eq!(open(store.clone()).unwrap().catalog(), vault.catalog());
+    send(&vault, &Snapshot::new(1, "four", b"e")).unwrap();
+    assert_eq!(open(store).unwrap().catalog(), vault.refresh().unwrap());
+}
+
+/// Whoever may write to the store put an object of 100 GB where a reader reads before it verifies: its memory ran out.
+#[test]
+fn what_is_too_long_is_refused_before_it_is_read() {
+    let (store, vault, ids) = with_points();
+    let refused = |key: &Key, bytes: usize| {
+        let copy: &'static MemoryStore = Box::leak(Box::new(store.copy()));
+        copy.put(key, &vec![b'x'; bytes]).unwrap();
+        let faulty = Arc::new(FaultyStore::new(copy));
+        let error = match open(faulty.clone()) {
+            Ok(vault) => vault.read_point(ids[0]).unwrap_err(),
+            Err(error) => error,
+        };
+        says(&error, Kind::Damaged, &format!("{key} has {bytes} bytes"));
+        let is_read = |request: &firn_replicator::store::faults::Request| {
+            request.operation == "get" && request.subject == key.as_str()
+        };
+        assert!(!faulty.requests().iter().any(is_read), "{key} was read");
+    };
+    refused(&name::entry(5), (4 << 20) + 1);
+    refused(&name::settings(), (64 << 10) + 1);
+    refused(&name::point(ids[0]), (16 << 20) + 1);
+    assert_eq!(vault.refresh().unwrap().head().number, 4);
 }
