@@ -1,5 +1,7 @@
 //! Prune: points that a policy no longer keeps leave the vault. Their objects stay until reclaim.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Vault;
@@ -8,6 +10,12 @@ use crate::error::Result;
 use crate::format::digest::Digest;
 use crate::format::entry::{Action, Pruned};
 use crate::policy::{Candidate, Keep};
+
+/// Points in an entry at most, which keeps it well below its bound.
+const POINTS_MAX: usize = 10_000;
+
+/// Decisions in the order in which their points were committed.
+type Decisions = BTreeMap<(u64, Digest), Decision>;
 
 /// What became of a point, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +43,7 @@ impl Vault {
     /// As [`refresh`](Self::refresh).
     pub fn plan_prune(&self, keep: &Keep, is_meant: &dyn Fn(&LivePoint) -> bool) -> Result<Vec<Decision>> {
         let catalog = self.refresh()?;
-        Ok(decide(&catalog, keep, is_meant, self.store.clock_ms()?))
+        Ok(decide(&catalog, keep, is_meant, self.store.clock_ms()?).into_values().collect())
     }
 
     /// Removes from the vault the points that `keep` does not keep, of the volumes whose points `is_meant`; it must say
@@ -44,16 +52,23 @@ impl Vault {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn prune(&self, keep: &Keep, is_meant: &dyn Fn(&LivePoint) -> bool) -> Result<Vec<Decision>> {
-        let mut decisions = Vec::new();
-        self.append(&mut |catalog, clock_ms| {
-            decisions = decide(catalog, keep, is_meant, clock_ms);
-            let expired = decisions.iter().filter(|decision| !decision.kept);
-            let pruned =
-                |decision: &Decision| Pruned { id: decision.point, reason: decision.reasons.clone() };
-            let points: Vec<Pruned> = expired.map(pruned).collect();
-            Ok((!points.is_empty()).then_some(Action::Prune { points }))
-        })?;
-        Ok(decisions)
+        let mut decisions = Decisions::new();
+        loop {
+            let (mut latest, mut count) = (Decisions::new(), 0);
+            self.append(&mut |catalog, clock_ms| {
+                latest = decide(catalog, keep, is_meant, clock_ms);
+                let expired = latest.values().filter(|decision| !decision.kept).take(POINTS_MAX);
+                let pruned =
+                    |decision: &Decision| Pruned { id: decision.point, reason: decision.reasons.clone() };
+                let points: Vec<Pruned> = expired.map(pruned).collect();
+                count = points.len();
+                Ok((!points.is_empty()).then_some(Action::Prune { points }))
+            })?;
+            decisions.append(&mut latest);
+            if count < POINTS_MAX {
+                return Ok(decisions.into_values().collect());
+            }
+        }
     }
 
     /// Removes single points from the vault.
@@ -62,32 +77,32 @@ impl Vault {
     /// [`Kind::NotFound`](crate::error::Kind::NotFound) for one that is not there,
     /// [`Kind::Conflict`](crate::error::Kind::Conflict) for one that is held or retained; as [`append`](Self::append).
     pub fn remove_points(&self, points: &[Digest], reason: &str) -> Result<()> {
-        self.append(&mut |catalog, _| {
-            points.iter().try_for_each(|id| catalog.point(*id).map(|_| ()))?;
-            let pruned = |id: &Digest| Pruned { id: *id, reason: reason.to_owned() };
-            Ok((!points.is_empty()).then(|| Action::Prune { points: points.iter().map(pruned).collect() }))
-        })?;
+        let pruned = |id: &Digest| Pruned { id: *id, reason: reason.to_owned() };
+        for part in points.chunks(POINTS_MAX) {
+            self.append(&mut |catalog, _| {
+                part.iter().try_for_each(|id| catalog.point(*id).map(|_| ()))?;
+                Ok(Some(Action::Prune { points: part.iter().map(pruned).collect() }))
+            })?;
+        }
         Ok(())
     }
 }
 
-fn decide(
-    catalog: &Catalog,
-    keep: &Keep,
-    is_meant: &dyn Fn(&LivePoint) -> bool,
-    clock_ms: u64,
-) -> Vec<Decision> {
+fn decide(catalog: &Catalog, keep: &Keep, is_meant: &dyn Fn(&LivePoint) -> bool, clock_ms: u64) -> Decisions {
     let mut meant: Vec<&LivePoint> = catalog.points().values().filter(|live| is_meant(live)).collect();
     meant.sort_by_key(|live| (live.number, live.committed.id));
     let candidates: Vec<Candidate> = meant.iter().map(|live| live.candidate()).collect();
     let verdicts = keep.decide(&candidates, clock_ms);
-    let decision = |(live, verdict): (&LivePoint, crate::policy::Verdict)| Decision {
-        point: live.committed.id,
-        volume: live.committed.name.clone(),
-        snapshot: live.committed.snapshot.clone(),
-        time_ms: live.time_ms,
-        kept: verdict.is_kept(),
-        reasons: verdict.reasons(),
+    let decision = |(live, verdict): (&LivePoint, crate::policy::Verdict)| {
+        let decision = Decision {
+            point: live.committed.id,
+            volume: live.committed.name.clone(),
+            snapshot: live.committed.snapshot.clone(),
+            time_ms: live.time_ms,
+            kept: verdict.is_kept(),
+            reasons: verdict.reasons(),
+        };
+        ((live.number, live.committed.id), decision)
     };
     meant.into_iter().zip(verdicts).map(decision).collect()
 }

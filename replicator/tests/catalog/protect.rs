@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use firn_replicator::error::Kind;
+use firn_replicator::format::digest::Digest;
+use firn_replicator::format::entry::Committed;
 use firn_replicator::policy::Keep;
 use firn_replicator::store::{LockMode, Store};
+use firn_replicator::vault::commit::Commit;
 
-use crate::sender::{Snapshot, send};
+use crate::sender::{Snapshot, send, upload};
 use crate::world::{DAY_MS, START_MS, open, store, vault};
 
 #[test]
@@ -82,13 +85,13 @@ fn a_clock_that_was_ahead_for_a_moment_frees_no_point() {
     let keep: Keep = "last=1".parse().unwrap();
     let decisions = vault.prune(&keep, &|_| true).unwrap();
     assert!(decisions.iter().all(|decision| decision.kept), "{decisions:?}");
-}
-
-#[test]
     // One entry that is dated years ahead once freed every date: the log's time had passed them.
     let error = vault.remove_points(&[id], "old").unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     assert!(error.to_string().contains("it is retained until 2026-09-22"), "{error}");
+}
+
+#[test]
 fn prune_does_what_its_plan_says_and_gives_every_reason() {
     let store = store();
     let vault = vault(&store, None);
@@ -115,4 +118,26 @@ fn prune_does_what_its_plan_says_and_gives_every_reason() {
     let before = catalog.head().number;
     vault.prune(&Keep::default(), &|_| true).unwrap();
     assert_eq!(vault.catalog().head().number, before, "an empty policy keeps everything");
+}
+
+/// A policy that let 30,000 points go was one entry of more than 4 MiB, which nobody can write: it never pruned again.
+#[test]
+fn a_prune_of_many_points_takes_several_entries() {
+    let store = store();
+    let vault = vault(&store, None);
+    let like = upload(&vault, &Snapshot::new(1, "one", b"a")).unwrap().committed;
+    for part in 0_u32..10 {
+        let point = |number: u32| Committed {
+            id: Digest::of(&(part * 3000 + number).to_le_bytes()),
+            retain_until_ms: None,
+            ..like.clone()
+        };
+        let points: Vec<Committed> = (0..3000).map(point).collect();
+        assert!(matches!(vault.commit(&points, None, &BTreeSet::new()).unwrap(), Commit::Done(_)));
+    }
+    let keep: Keep = "last=1".parse().unwrap();
+    let plan = vault.plan_prune(&keep, &|_| true).unwrap();
+    assert_eq!(vault.prune(&keep, &|_| true).unwrap(), plan);
+    assert_eq!((plan.len(), vault.catalog().points().len()), (30_000, 1));
+    assert_eq!(vault.catalog().head().number, 11 + 3);
 }
