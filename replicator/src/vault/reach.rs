@@ -107,12 +107,18 @@ impl Vault {
             return Err(Error::new(Kind::Conflict, "find what a point needs", detail));
         }
         let mut needed = reach.objects;
-        needed.insert(name::settings());
-        if key != KeyId::default() {
-            needed.insert(name::slot(key));
-            needed.extend(catalog.slots().keys().map(|slot| name::slot(*slot)));
-        }
+        needed.extend(self.openers(key));
         Ok(needed)
+    }
+
+    /// What opens a point under data key `key`: settings, the key, and all slots.
+    pub(super) fn openers(&self, key: KeyId) -> BTreeSet<Key> {
+        let mut openers = BTreeSet::from([name::settings()]);
+        if key != KeyId::default() {
+            openers.insert(name::slot(key));
+            openers.extend(self.catalog().slots().keys().map(|slot| name::slot(*slot)));
+        }
+        openers
     }
 
     /// Reads a point.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use firn_replicator::error::Kind;
+use firn_replicator::format::name;
 use firn_replicator::format::settings::Cipher;
 use firn_replicator::store::{LockMode, MemoryStore, Store};
 use firn_replicator::vault::send::SendOptions;
@@ -84,4 +85,29 @@ fn a_lock_that_is_too_short_is_found() {
         damaged.iter().map(|damage| (&damage.object, &damage.points[..])).collect::<Vec<_>>(),
         [(&pack, &[point][..])]
     );
+}
+
+/// A send locked packs, runs and point, and whoever deleted the data key destroyed them all the same.
+#[test]
+fn what_opens_a_retained_point_is_locked_with_it() {
+    let store = Arc::new(MemoryStore::new(START_MS));
+    let vault = init_locking(&store, Cipher::Aes256Gcm, Some(LockMode::Compliance));
+    let mut volume = Volume::new(1, 30);
+    volume.write(3, vec![1; 4096]);
+    let until_ms = START_MS + 1000;
+    let options = SendOptions { retain_until_ms: Some(until_ms), ..SendOptions::default() };
+    let point = send_all(&vault, &[&volume.snapshot()], &options).unwrap().points[0].id;
+    for key in vault.needed_by(point).unwrap() {
+        assert!(store.retention(&key).unwrap().is_some_and(|lock| lock.until_ms >= until_ms), "{key}");
+        assert_eq!(store.delete(&key).unwrap_err().kind(), Kind::Conflict, "{key}");
+    }
+    assert_eq!(vault.check().unwrap().findings, []);
+
+    // The same bytes without the lock, as if somebody had put them back.
+    let key = name::slot(vault.catalog().point(point).unwrap().committed.key);
+    let bytes = store.get(&key).unwrap();
+    store.tamper(&key, None);
+    store.put(&key, &bytes).unwrap();
+    let findings = vault.check().unwrap().findings;
+    assert_eq!((findings.len(), &findings[0].object, findings[0].points.contains(&point)), (1, &key, true));
 }

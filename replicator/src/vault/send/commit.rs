@@ -51,8 +51,8 @@ impl Vault {
         Ok(Some(SendReport { points, entry, was_there: false }))
     }
 
-    /// Locks everything that a point reaches at least until its date, in a vault that locks. What its parent reaches
-    /// is looked at only when the parent is not locked as long.
+    /// Locks everything that a point reaches, and what opens it, at least until its date, in a vault that locks. What
+    /// its parent reaches is looked at only when the parent is not locked as long.
     fn lock_sent(&self, id: Digest, uploaded: &Uploaded) -> Result<Option<Retention>> {
         let Uploaded { point, parent, objects, class, period, keys } = uploaded;
         let (Some(mode), Some(wanted_ms)) = (self.settings().lock, point.retain_until_ms) else {
@@ -70,6 +70,7 @@ impl Vault {
         if parent.is_some() && below.is_none() {
             reached.extend(self.reached_by(&point.runs, keys)?);
         }
+        reached.extend(self.openers(point.key));
         lock_objects(self.store().as_ref(), &reached, lock)?;
         // All of it is locked at least as long as what is locked the shortest.
         Ok(Some(below.filter(|below| below.until_ms < lock.until_ms).unwrap_or(lock)))
