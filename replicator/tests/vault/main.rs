@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy takes only functions that are marked so for tests")]
 
+mod again;
 mod cost;
 mod damage;
 mod groups;
