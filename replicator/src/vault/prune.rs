@@ -1,5 +1,7 @@
 //! Prune: points that a policy no longer keeps leave the vault. Their objects stay until reclaim.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Vault;
@@ -26,8 +28,12 @@ pub struct Decision {
     pub reasons: String,
 }
 
-/// What a policy says of the points of some volumes. Points are looked at as they are now, again for every entry that
-/// somebody else puts in between; holds and dates that came last count.
+/// What a policy says of points.
+///
+/// 1. It is decided over all live points, whichever are meant: what keeps one point of a consistency group keeps all.
+/// 2. Points that were committed together go together: who means one of them means all.
+/// 3. Points are looked at as they are now, again for every entry that somebody else puts in between; holds and dates
+///    that came last count.
 impl Vault {
     /// What [`prune`](Self::prune) would do now.
     ///
@@ -38,8 +44,8 @@ impl Vault {
         Ok(decide(&catalog, keep, is_meant, self.store.clock_ms()?))
     }
 
-    /// Removes from the vault the points that `keep` does not keep, of the volumes whose points `is_meant`; it must say
-    /// the same of all points of a volume. Returns what became of each, oldest first.
+    /// Removes from the vault the points that `keep` does not keep, of those that `is_meant` or were committed together
+    /// with one that is. Returns what became of each, oldest first.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -77,9 +83,10 @@ fn decide(
     is_meant: &dyn Fn(&LivePoint) -> bool,
     clock_ms: u64,
 ) -> Vec<Decision> {
-    let mut meant: Vec<&LivePoint> = catalog.points().values().filter(|live| is_meant(live)).collect();
-    meant.sort_by_key(|live| (live.number, live.committed.id));
-    let candidates: Vec<Candidate> = meant.iter().map(|live| live.candidate()).collect();
+    let mut points: Vec<&LivePoint> = catalog.points().values().collect();
+    points.sort_by_key(|live| (live.number, live.committed.id));
+    let meant: BTreeSet<u64> = points.iter().filter(|live| is_meant(live)).map(|live| live.number).collect();
+    let candidates: Vec<Candidate> = points.iter().map(|live| live.candidate()).collect();
     let verdicts = keep.decide(&candidates, clock_ms);
     let decision = |(live, verdict): (&LivePoint, crate::policy::Verdict)| Decision {
         point: live.committed.id,
@@ -89,5 +96,6 @@ fn decide(
         kept: verdict.is_kept(),
         reasons: verdict.reasons(),
     };
-    meant.into_iter().zip(verdicts).map(decision).collect()
+    let ruled = points.into_iter().zip(verdicts);
+    ruled.filter(|(live, _)| meant.contains(&live.number)).map(decision).collect()
 }
