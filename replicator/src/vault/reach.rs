@@ -107,12 +107,18 @@ impl Vault {
             return Err(Error::new(Kind::Conflict, "find what a point needs", detail));
         }
         let mut needed = reach.objects;
-        needed.insert(name::settings());
+        needed.append(&mut self.opened_by(key));
+        Ok(needed)
+    }
+
+    /// What opens a point under this data key: settings, slots and the key itself.
+    pub(super) fn opened_by(&self, key: KeyId) -> BTreeSet<Key> {
+        let mut needed = BTreeSet::from([name::settings()]);
         if key != KeyId::default() {
             needed.insert(name::slot(key));
-            needed.extend(catalog.slots().keys().map(|slot| name::slot(*slot)));
+            needed.extend(self.catalog().slots().keys().map(|slot| name::slot(*slot)));
         }
-        Ok(needed)
+        needed
     }
 
     /// Reads a point.

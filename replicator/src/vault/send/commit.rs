@@ -49,8 +49,8 @@ impl Vault {
         Ok(Some(SendReport { points, entry: signed.entry.number, was_there: false }))
     }
 
-    /// Locks everything that a point reaches at least until its date, in a vault that locks. What its parent reaches
-    /// is looked at only when the parent is not locked as long.
+    /// Locks everything that a point reaches, and what opens it, at least until its date, in a vault that locks. What
+    /// its parent reaches is looked at only when the parent is not locked as long.
     fn lock_sent(&self, id: Digest, uploaded: &Uploaded) -> Result<Option<Retention>> {
         let Uploaded { point, parent, objects, class, period, keys } = uploaded;
         let (Some(mode), Some(wanted_ms)) = (self.settings().lock, point.retain_until_ms) else {
@@ -59,7 +59,8 @@ impl Vault {
         // One date for a class and period, so that the next points of the period need no other.
         let class_ms = class::lock_until_ms(class, *period)?;
         let lock = Retention { mode, until_ms: class_ms.unwrap_or(wanted_ms).max(wanted_ms) };
-        let mut reached: BTreeSet<Key> = objects.iter().cloned().chain([name::point(id)]).collect();
+        let mut reached = self.opened_by(point.key);
+        reached.extend(objects.iter().cloned().chain([name::point(id)]));
         let below = parent.as_ref().and_then(|parent| parent.locked);
         let lasts = |below: &Retention| {
             below.until_ms >= wanted_ms && (below.mode == LockMode::Compliance || below.mode == mode)
