@@ -49,7 +49,7 @@ pub(super) fn run(globals: &Globals, vaults: &Vaults, restore: args::VaultRestor
         return Err(Error::new(
             Kind::Invalid,
             "restore",
-            "a range, or over what exists, goes to a file or stdout only",
+            "--range and --overwrite are for a file or stdout, not for a volume",
         )
         .hint("a file's name has a slash in it, such as ./pg.img")
         .into());
@@ -76,7 +76,7 @@ fn away(vaults: &Vaults, restore: args::VaultRestore) -> Result<Answer> {
     let chosen = vault.catalog().choose(&restore.point)?.clone();
     let snapshot = format!("{}@{}", chosen.committed.name, chosen.committed.snapshot);
     let reader = vault.open_point(chosen.committed.id)?;
-    let range = restore.range.as_deref().map(range).transpose()?;
+    let range = restore.range.as_deref().map(|text| range(text, reader.point().bytes)).transpose()?;
     let bar = Bar(progress::bar("restoring", 0));
     if restore.to == "-" {
         let mut stdout = io::stdout();
@@ -97,7 +97,7 @@ fn away(vaults: &Vaults, restore: args::VaultRestore) -> Result<Answer> {
     let target = Target::open(Path::new(&restore.to), restore.overwrite)?;
     let restored = match range {
         Some((offset, length)) => {
-            copy(&reader, offset, length, &mut target.file()?)?;
+            copy(&reader, offset, length, &mut target.emptied()?)?;
             target.keep()?;
             part(chosen.committed.id.to_string(), snapshot, restore.to, range, seconds(began))
         }
@@ -147,18 +147,26 @@ fn answer(restored: Restored, what: &str) -> Result<Answer> {
         text += &format!("  {damage}\n");
     }
     text += "the lost ranges are left as they were (zeros in what is new); --json lists them";
+    if !what.is_empty() {
+        text += "\nthe volume keeps its tag firn:restore; the same command begins anew with it";
+    }
     Ok(Answer::new(&restored, text)?.of_damage())
 }
 
-/// `OFFSET:LENGTH`
-fn range(text: &str) -> Result<(u64, u64), Error> {
+/// `OFFSET:LENGTH` of a point that has so many bytes.
+fn range(text: &str, bytes: u64) -> Result<(u64, u64), Error> {
     let wrong = || {
         Error::new(Kind::Invalid, "restore", format!("{text:?} is no range"))
             .hint("write it as OFFSET:LENGTH, such as 1G:64K")
     };
     let (offset, length) = text.split_once(':').ok_or_else(wrong)?;
     let size = |text: &str| text.parse::<Size>().map(|size| size.0).map_err(|_| wrong());
-    Ok((size(offset)?, size(length)?))
+    let (offset, length) = (size(offset)?, size(length)?);
+    if offset.checked_add(length).is_none_or(|end| end > bytes) {
+        let detail = format!("the range {text} is not all in the point, which has {}", Size(bytes));
+        return Err(Error::new(Kind::Invalid, "restore", detail));
+    }
+    Ok((offset, length))
 }
 
 fn copy(reader: &PointReader<'_>, offset: u64, length: u64, to: &mut dyn Write) -> Result<(), Error> {
@@ -174,6 +182,10 @@ fn copy(reader: &PointReader<'_>, offset: u64, length: u64, to: &mut dyn Write) 
     to.flush().map_err(failed)
 }
 
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// A file that appears under its name when it is whole, or one that is written over.
 enum Target {
     New { file: NamedTempFile, path: std::path::PathBuf },
@@ -184,12 +196,24 @@ impl Target {
     fn open(path: &Path, overwrite: bool) -> Result<Self, Error> {
         let failed = |source| Error::io("open file to restore to", path.display(), source);
         let Ok(found) = std::fs::metadata(path) else {
-            let directory =
-                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let file =
-                tempfile::Builder::new().prefix(".firn-restore-").tempfile_in(directory).map_err(failed)?;
+            let directory = directory_of(path);
+            if !directory.is_dir() {
+                let detail = format!("there is no directory {}", directory.display());
+                return Err(
+                    Error::new(Kind::NotFound, "restore", detail).hint("make it, or name another file")
+                );
+            }
+            // What the umask leaves, as for any new file.
+            let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+            let mut named = tempfile::Builder::new();
+            named.prefix(".firn-restore-").permissions(open_to_all);
+            let file = named.tempfile_in(directory).map_err(failed)?;
             return Ok(Self::New { file, path: path.to_owned() });
         };
+        if found.is_dir() {
+            let detail = format!("{} is a directory", path.display());
+            return Err(Error::new(Kind::Invalid, "restore", detail).hint("name a file in it"));
+        }
         if !overwrite {
             return Err(Error::new(Kind::Conflict, "restore", format!("{} exists", path.display()))
                 .hint("name another file, or lose what is in it: --overwrite"));
@@ -212,6 +236,15 @@ impl Target {
         file.try_clone().map_err(|source| Error::io("open file to restore to", "again", source))
     }
 
+    /// The file with nothing in it; a device as it is.
+    fn emptied(&self) -> Result<File, Error> {
+        let file = self.file()?;
+        if self.is_new() {
+            file.set_len(0).map_err(|source| Error::io("empty file to restore to", "again", source))?;
+        }
+        Ok(file)
+    }
+
     /// The file with room for `bytes`, all zeros if it is no device.
     fn sized(&self, bytes: u64) -> Result<File, Error> {
         let file = self.file()?;
@@ -228,15 +261,18 @@ impl Target {
         Ok(file)
     }
 
+    /// The file is durable, under its name.
     fn keep(self) -> Result<(), Error> {
-        let Self::New { file, path } = self else { return Ok(()) };
+        let (file, path) = match self {
+            Self::New { file, path } => (file, path),
+            Self::Over(file, _) => {
+                let failed = |source| Error::io("write restored data", "the file", source);
+                return file.sync_all().map_err(failed);
+            }
+        };
         let failed = |source| Error::io("name restored file", path.display(), source);
         file.as_file().sync_all().map_err(failed)?;
-        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(readable).map_err(failed)?;
         file.persist_noclobber(&path).map_err(|error| failed(error.error))?;
-        let directory =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+        File::open(directory_of(&path)).and_then(|directory| directory.sync_all()).map_err(failed)
     }
 }
