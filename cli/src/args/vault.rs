@@ -136,8 +136,8 @@ pub(crate) struct VaultAdd {
 /// `firn vault send`
 #[derive(Debug, Args)]
 pub(crate) struct VaultSend {
-    /// A volume, one of its snapshots such as pg@nightly, or a consistency group
-    #[arg(value_name = "VOLUME[@SNAPSHOT]|GROUP")]
+    /// A volume or a consistency group, or a snapshot of it such as pg@nightly
+    #[arg(value_name = "VOLUME[@SNAPSHOT]|GROUP[@SNAPSHOT]")]
     pub(crate) source: PointName,
     /// The vault's name or address
     pub(crate) vault: String,
@@ -231,7 +231,7 @@ pub(crate) struct VaultPrune {
     /// Take out these recovery points instead
     #[arg(long, conflicts_with = "keep")]
     pub(crate) point: Vec<String>,
-    /// Only those of this volume
+    /// Only those of this volume, and what was committed with them as a consistency group
     #[arg(long)]
     pub(crate) volume: Option<String>,
     /// Only say what would go and what would stay, and why

@@ -112,7 +112,12 @@ impl Wanted {
         let options = OpenOptions {
             cache: Some(cache),
             signing,
-            unlock: unlock(passphrase.as_deref(), key.as_deref())?,
+            unlock: unlock(passphrase.as_deref(), key.as_deref()).map_err(|error| match error.kind() {
+                Kind::NotFound => error.hint(
+                    "put the file back, or name what else opens the vault: --key-file FILE or --passphrase-file FILE",
+                ),
+                _ => error,
+            })?,
             who: who(),
         };
         let vault = Vault::open(store(&address, bytes_per_second)?, options)?;

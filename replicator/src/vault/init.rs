@@ -99,4 +99,5 @@ fn put_settings(store: &dyn Store, options: &InitOptions) -> Result<Settings> {
 
 fn exists(store: &dyn Store) -> Error {
     Error::new(Kind::Conflict, WHAT, format!("{} holds a vault already", store.name()))
+        .hint("`firn vault add NAME ADDRESS` gives it a name on this machine")
 }

@@ -202,7 +202,7 @@ impl Vault {
             let Some(action) = decide(&catalog, clock_ms)? else { return Ok(None) };
             if !catalog.signers().contains_key(&signer) {
                 return Err(Error::new(Kind::Invalid, WHAT, format!("{signer} may not sign in this vault"))
-                    .hint("let somebody who may sign add this signer"));
+                    .hint(format!("on a machine that may: firn vault keys add-signer VAULT {signer}")));
             }
             let entry = catalog.next_entry(&self.who, clock_ms, action);
             if let Some(why) = catalog.objection(&entry.action, entry.time_ms) {

@@ -4,12 +4,14 @@ use anyhow::Result;
 use firn_engine::error::{Error, Kind};
 use firn_replicator::format::digest::{KeyId, Signer};
 use firn_replicator::format::entry::Action;
-use firn_replicator::vault::catalog::Catalog;
+use firn_replicator::vault::catalog::{Catalog, LivePoint};
 use firn_replicator::vault::keyring::Unlock;
 use firn_replicator::vault::{Vault, identity};
 use serde::Serialize;
 
 use super::open;
+use super::points::PointView;
+use super::retention::refusal;
 use crate::args::vault::{KeysAdd, KeysVerb, OneVault};
 use crate::output::Answer;
 use crate::table::Column::{Left, Right};
@@ -170,13 +172,14 @@ fn destroy(vaults: &Vaults, one: OneVault, volume: &str, yes: bool) -> Result<An
     let id = data_key(&vault, volume)?;
     let key = &catalog.keys()[&id];
     let lost = catalog.points_of(key.pool, key.volume);
-    let points: Vec<String> = lost
-        .iter()
-        .filter(|point| point.committed.key == id)
-        .map(|point| {
-            format!("{}@{} {}", point.committed.name, point.committed.snapshot, point.committed.id.short())
-        })
-        .collect();
+    let lost: Vec<_> = lost.into_iter().filter(|point| point.committed.key == id).collect();
+    // So that what is only said is what would be done.
+    if let Some(refusal) = refusal(&vault, &lost, "destroy key")? {
+        return Err(refusal.into());
+    }
+    let name =
+        |point: &&LivePoint| format!("{} {}", PointView::of(point).full_name(), point.committed.id.short());
+    let points: Vec<String> = lost.iter().map(name).collect();
     let listed: String = points.iter().map(|point| format!("  {point}\n")).collect();
     let text = match yes {
         true => {

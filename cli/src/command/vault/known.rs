@@ -271,7 +271,7 @@ struct Shown<'a> {
     points: usize,
     volumes: usize,
     held: usize,
-    /// Bytes that were stored by the points that are in the vault, shared ones once.
+    /// Bytes that sending the points that are in the vault has stored. What they share with pruned ones is not counted.
     stored_bytes: u64,
     newest_point_ms: Option<u64>,
     signers: usize,
@@ -320,7 +320,7 @@ impl Shown<'_> {
             ("points", format!("{} of {}", self.points, count(self.volumes as u64, "volume"))),
             ("held", self.held.to_string()),
             ("newest", self.newest_point_ms.map_or("-".to_owned(), time::local)),
-            ("stored", Size(self.stored_bytes).to_string()),
+            ("stored", format!("{} by these points", Size(self.stored_bytes))),
             (
                 "log",
                 format!("{}, the last one {}", count(self.entries, "entry"), time::local(self.last_entry_ms))

@@ -89,17 +89,20 @@ struct Points {
 }
 
 pub(super) fn list(vaults: &Vaults, points: VaultPoints) -> Result<Answer> {
-    let vault = open(vaults, points.vault, Purpose::Read)?;
+    let VaultPoints { vault, volume: wanted } = points;
+    let vault = open(vaults, vault, Purpose::Read)?;
     let catalog = vault.catalog();
     let mut found: Vec<&LivePoint> = catalog
         .points()
         .values()
-        .filter(|point| points.volume.as_ref().is_none_or(|volume| *volume == point.committed.name))
+        .filter(|point| wanted.as_ref().is_none_or(|volume| *volume == point.committed.name))
         .collect();
     found.sort_by_key(|point| (point.number, point.committed.name.clone()));
     let points = Points { points: found.into_iter().map(PointView::of).collect() };
     if points.points.is_empty() {
-        return Answer::new(&points, "no recovery points: `firn vault send VOLUME VAULT` makes one");
+        let of = wanted.map(|volume| format!(" of {volume}")).unwrap_or_default();
+        let text = format!("no recovery points{of}: `firn vault send VOLUME VAULT` makes one");
+        return Answer::new(&points, text);
     }
     let columns = [
         Left("POINT"),

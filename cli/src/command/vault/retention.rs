@@ -6,6 +6,7 @@ use anyhow::Result;
 use firn_engine::error::{Error, Kind};
 use firn_replicator::policy::Keep;
 use firn_replicator::policy::reclaim::Limits;
+use firn_replicator::vault::Vault;
 use firn_replicator::vault::catalog::LivePoint;
 use firn_replicator::vault::prune::Decision;
 use firn_replicator::vault::reclaim::ReclaimReport;
@@ -50,7 +51,7 @@ pub(super) fn prune(vaults: &Vaults, prune: VaultPrune) -> Result<Answer> {
                 .map(|point| vault.catalog().choose(point).cloned())
                 .collect::<Result<Vec<_>, _>>()?;
             let ids: Vec<_> = found.iter().map(|live| live.committed.id).collect();
-            if let Some(refusal) = refusal(&vault, &found)? {
+            if let Some(refusal) = refusal(&vault, &found.iter().collect::<Vec<_>>(), "prune")? {
                 return Err(refusal.into());
             }
             if !dry_run {
@@ -63,13 +64,18 @@ pub(super) fn prune(vaults: &Vaults, prune: VaultPrune) -> Result<Answer> {
     Answer::new(&Pruned { dry_run, points }, text)
 }
 
-/// Why points that were named can't go, so that a dry run says it too.
-fn refusal(vault: &firn_replicator::vault::Vault, points: &[LivePoint]) -> Result<Option<Error>, Error> {
+/// Why one of these points can't be taken, so that a dry run says it too.
+pub(super) fn refusal(
+    vault: &Vault,
+    points: &[&LivePoint],
+    what: &'static str,
+) -> Result<Option<Error>, Error> {
     let now_ms = vault.store().clock_ms()?;
     let protected = points.iter().find_map(|live| live.protection(now_ms).map(|why| (live, why)));
     Ok(protected.map(|(live, why)| {
         let name = PointView::of(live).full_name();
-        Error::new(Kind::Conflict, "prune", format!("{name} must stay: {why}"))
+        Error::new(Kind::Conflict, what, format!("{name} must stay: {why}"))
+            .hint("a hold ends with `firn vault release`, a date by passing")
     }))
 }
 

@@ -18,12 +18,16 @@ pub(crate) struct Transferring {
     pub(crate) done_bytes: u64,
 }
 
-/// A damaged object in a line.
+/// A damaged object in a line that names it once.
 pub(crate) fn damage(damage: &Damage) -> String {
     let points: Vec<String> = damage.points.iter().map(Digest::short).collect();
     let concerned = match points.is_empty() {
         true => "which points need it is not known".to_owned(),
         false => format!("needed by points {}", points.join(", ")),
     };
-    format!("{}: {} ({concerned})", damage.object, damage.detail)
+    let detail = match damage.detail.split_once(damage.object.as_str()) {
+        Some((_, rest)) => rest.trim_start_matches([':', ' ']),
+        None => &damage.detail,
+    };
+    format!("{}: {detail} ({concerned})", damage.object)
 }

@@ -171,7 +171,7 @@ impl Subject {
         match (volume, group) {
             (Ok(_), Ok(_)) => {
                 Err(Error::new(Kind::Invalid, "send", format!("{name:?} is a volume and a group"))
-                    .hint("rename one of them"))
+                    .hint("give the volume another name with `firn volume rename`"))
             }
             (Ok(volume), _) => Ok(Self { volumes: vec![volume], group: None, snapshot }),
             (_, Ok(group)) => {

@@ -67,9 +67,9 @@ impl RestoreReport {
         let Some(damage) = self.damaged.first().filter(|_| self.lost_bytes > 0) else { return Ok(self) };
         let affected: Vec<String> = damage.points.iter().map(Digest::short).collect();
         let detail = format!(
-            "{} objects are damaged, {} bytes could not be had; the first one: {}, which affects the points {}",
-            self.damaged.len(),
+            "{} bytes could not be had, damaged or missing objects: {}; the first one: {}, which affects points {}",
             self.lost_bytes,
+            self.damaged.len(),
             damage.detail,
             affected.join(", "),
         );
