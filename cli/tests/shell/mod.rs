@@ -157,7 +157,11 @@ impl Shell {
         for variable in ["FIRN_META", "FIRN_SOCKET", "FIRN_CONFIG", "NOTIFY_SOCKET"] {
             command.env_remove(variable);
         }
+        for variable in ["FIRN_VAULT_PASSPHRASE_FILE", "FIRN_VAULT_KEY_FILE"] {
+            command.env_remove(variable);
+        }
         command.env("FIRN_POOL", "pool").env("FIRN_RUNTIME", self.runtime.path());
+        command.env("FIRN_STATE", self.folder.path().join("state"));
         command.env("TZ", "UTC").stdin(Stdio::null());
         if self.daemon.is_some() {
             command.env("FIRN_SOCKET", self.socket());
