@@ -1,147 +1,228 @@
 #!/usr/bin/env bash
-# What firn does today, for real, on a pool in a temporary folder: `make demo` runs it. FIRN names the program.
+# firn's main job, for real, in a temporary folder: `make demo` runs it, `make demo STORE=s3` with an S3 server.
 #
-# An image goes into a volume, a snapshot is taken, the volume changes, the delta says what changed, the snapshot is
-# cloned, the volume is rolled back; every state is exported and compared with what it must be. Then an import is
-# killed in the middle of its writes, and the pool recovers.
-#
-# The vault joins with the next milestone: the delta then goes up as a recovery point and comes back from there.
+# A live PostgreSQL on a firn volume is snapshotted under load, sent to a vault as a baseline and then as increments,
+# lost together with its pool, and restored from the vault into a new pool, where it must be what it was at the
+# snapshot. FIRN names the program, SCALE is pgbench's (a unit is about 16 MB of database).
 set -euo pipefail
 
+here=$(dirname -- "$(realpath -- "$0")")
 firn=$(realpath -- "${FIRN:-target/release/firn}")
-PATH=$PATH:/usr/sbin:/sbin # where mkfs.ext4 is
+store=${STORE:-directory}
+scale=${SCALE:-20}
 export LC_ALL=C
+PATH=$PATH:/usr/sbin:/sbin # where mkfs.ext4 is
+
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || { echo "attaching a block device and mounting it takes root: run it as root" >&2; exit 1; }
+    exec sudo env FIRN="$firn" STORE="$store" SCALE="$scale" TMPDIR="${TMPDIR:-/var/tmp}" bash "$0"
+fi
+case $store in
+directory | s3) ;;
+*) echo "STORE is directory or s3, not $store" >&2; exit 2 ;;
+esac
+s3_server=$here/../replicator/tests/s3-server
+programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
+[ -n "$programs" ] || { echo "PostgreSQL is needed: make demo installs it" >&2; exit 1; }
 
 # Not /tmp, which is often in memory: a pool needs a file system with O_DIRECT, such as ext4 or xfs.
 folder=$(mktemp -d "${TMPDIR:-/var/tmp}/firn-demo.XXXXXX")
-writer=
-pool_id=
+chmod 755 "$folder"
+cd "$folder"
+mkdir data proof sockets
+chown postgres: sockets
+export FIRN_SOCKET=$folder/firn.sock FIRN_RUNTIME=$folder/runtime FIRN_STATE=$folder/state
+unset FIRN_POOL FIRN_META FIRN_NBD FIRN_VAULT_KEY_FILE FIRN_VAULT_PASSPHRASE_FILE
+daemon=
+load=
+
+# Everything that was started is ended, however the demonstration ends.
 clean_up() {
     trap - EXIT
-    if [ -n "$writer" ]; then
-        kill -9 "$writer" 2>/dev/null || true
-        wait "$writer" 2>/dev/null || true
-    fi
-    # A command that was cut off from its script finishes first: it has the lock on the pool.
-    [ ! -e pool ] || flock -w 30 pool true || true
-    if [ -n "$pool_id" ]; then
-        rm -f -- "/dev/shm/firn-$pool_id" "/dev/shm/firn-$pool_id.new"
-    fi
-    rm -rf -- "$folder"
+    set +e
+    [ -z "$load" ] || kill "$load" 2>/dev/null
+    lose_everything
+    [ "$store" != s3 ] || bash "$s3_server" stop "$folder/s3" >/dev/null 2>&1
+    cd / && rm -rf -- "$folder"
 }
-# bash runs it for INT, TERM and HUP too.
 trap clean_up EXIT
+# bash runs it for INT, TERM and HUP too, once what is in the foreground has ended.
+trap 'exit 130' INT TERM HUP
 
-cd "$folder"
-export FIRN_POOL=pool
-unset FIRN_META FIRN_SOCKET
+# As if the machine were gone: no process gets the chance to write anything.
+lose_everything() {
+    local server servers=()
+    for server in data/db proof/db; do
+        [ ! -e "$server/postmaster.pid" ] || servers+=("$(head -n 1 "$server/postmaster.pid")")
+    done
+    kill -9 ${daemon:+"$daemon"} "${servers[@]}" 2>/dev/null || true
+    rm -f sockets/.s.PGSQL.*
+    [ -z "$daemon" ] || wait "$daemon" 2>/dev/null || true
+    daemon=
+    local mounted
+    for mounted in data proof; do
+        "$firn" detach --force "$folder/$mounted" >/dev/null 2>&1 || true
+    done
+    if [ -e pool_id ]; then
+        rm -f -- "/dev/shm/firn-$(cat pool_id)" "/dev/shm/firn-$(cat pool_id).new" pool_id
+    fi
+    rm -rf -- pool pool.meta
+}
 
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+[ -t 1 ] || say() { printf '\n%s\n' "$*"; }
 run() { # a command as a person types it
-    printf '\n$ firn %s\n' "$*"
+    printf '$ firn %s\n' "$*"
     "$firn" "$@"
 }
 field() { # NAME: its first number or string in the JSON on stdin
     sed -n 's/^ *"'"$1"'": "\{0,1\}\([^",]*\)"\{0,1\},\{0,1\}$/\1/p' | head -n 1
 }
-sum() { sha256sum <"$1" | cut -c 1-16; }
-exported() { "$firn" export "$1" - 2>/dev/null | sha256sum | cut -c 1-16; }
 now_ms() { date +%s%3N; }
 
-results=()
-failed=0
-result() { # WHAT, WAS, MUST BE
-    local verdict=ok
-    if [ "$2" != "$3" ]; then
-        verdict=FAILED
-        failed=1
+serve() {
+    run pool create pool --size 16G
+    "$firn" pool status --pool pool --json | field pool_id >pool_id
+    echo '$ firn serve --pool pool &'
+    "$firn" serve --pool pool --log warn &
+    daemon=$!
+    "$firn" pool status >/dev/null
+}
+
+# --- PostgreSQL, as its own user
+postgres() { # PROGRAM ARGUMENTS...
+    local program=$1
+    shift
+    (cd / && runuser -u postgres -- env PGHOST="$folder/sockets" PGUSER=postgres PGDATABASE=postgres \
+        "$programs/$program" "$@" </dev/null)
+}
+start_postgres() { # WHERE
+    # The snapshot was taken of a running database, whose lock file names a process of then.
+    rm -f -- "$1/db/postmaster.pid"
+    if ! postgres pg_ctl start -w -s -t 120 -D "$folder/$1/db" -l "$folder/$1/log" \
+        -o "-c listen_addresses='' -c unix_socket_directories='$folder/sockets'" >/dev/null 2>&1; then
+        cat "$1/log" >&2
+        exit 1
     fi
-    results+=("$(printf '%-52s %-18s %s' "$1" "$2" "$verdict")")
+}
+stop_postgres() { postgres pg_ctl stop -w -s -m fast -D "$folder/$1/db"; }
+checksum() { # of every row of every table of pgbench
+    local table
+    for table in accounts tellers branches history; do
+        postgres psql -Atqc \
+            "select '$table', count(*), sum(hashtextextended(t::text, 0)::numeric) from pgbench_$table t"
+    done | sha256sum | cut -c 1-16
+}
+rows() { postgres psql -Atqc "select count(*) from pgbench_history"; }
+soundness() { postgres pg_amcheck --install-missing --heapallindexed --database postgres >/dev/null 2>&1 && echo sound || echo BROKEN; }
+
+if [ "$store" = s3 ]; then
+    echo "An S3 server starts: Ceph's radosgw, with object lock."
+    bash "$s3_server" start "$folder/s3" >s3-environment
+    # The daemon sends, so it is the one that must have the credentials.
+    set -a && . ./s3-environment && set +a
+    bash "$s3_server" bucket "$folder/s3" firn-demo
+fi
+
+say "1. A pool, a volume, a file system, a live PostgreSQL"
+serve
+run volume create pg --size 8G
+run attach pg --mkfs ext4 --mount "$folder/data"
+chown postgres: data
+postgres initdb --data-checksums --auth trust -D "$folder/data/db" >/dev/null
+start_postgres data
+postgres pgbench --initialize --quiet --scale "$scale" >/dev/null 2>&1
+echo "PostgreSQL runs on it, with $(postgres psql -Atqc "select pg_size_pretty(pg_database_size('postgres'))") of data; pgbench keeps writing from here on."
+(postgres pgbench -c 4 -j 2 -n -T 3600 --rate 400 >/dev/null 2>&1) &
+load=$!
+
+say "2. A vault"
+case $store in
+directory) address=$folder/vault ;;
+s3)
+    address="s3://firn-demo/vault?endpoint=$S3_ENDPOINT&region=us-east-1&path-style=true"
+    ;;
+esac
+run vault init main "$address"
+
+changed=0 content=0 stored=0
+send() { # SNAPSHOT
+    run snapshot create "pg@$1"
+    echo "\$ firn vault send pg@$1 main"
+    "$firn" vault send "pg@$1" main --json >"sent-$1"
+    printf '%s: %s MB changed, %s MB with the map, %s MB stored, in %s s\n' "$(field kind <"sent-$1")" \
+        "$(mb "$(field changed_bytes <"sent-$1")")" "$(mb "$(field content_bytes <"sent-$1")")" \
+        "$(mb "$(field stored_bytes <"sent-$1")")" "$(field seconds <"sent-$1")"
+}
+mb() { awk -v bytes="$1" 'BEGIN { printf "%.1f", bytes / 1e6 }'; }
+add_up() {
+    changed=$((changed + $(field changed_bytes <"sent-$1")))
+    content=$((content + $(field content_bytes <"sent-$1")))
+    stored=$((stored + $(field stored_bytes <"sent-$1")))
 }
 
-# --- an image: a file system where mkfs.ext4 is, else noise that is the same at each run
-noise() { # MIB, SEED
-    openssl enc -aes-128-ctr -nosalt -K "$(printf '%032x' "$2")" -iv 0 -in /dev/zero 2>/dev/null |
-        head -c "$1M" || true
-}
-if ! command -v openssl >/dev/null; then
-    noise() { head -c "$1M" /dev/urandom; }
-fi
-if command -v mkfs.ext4 >/dev/null && command -v debugfs >/dev/null; then
-    kind="an ext4 file system"
-    mkdir files
-    for number in 1 2 3 4; do
-        noise 24 "$number" >"files/table-$number"
-    done
-    truncate -s 256M before.img
-    mkfs.ext4 -q -F -b 4096 -d files before.img
-    cp --sparse=always before.img after.img
-    noise 1 9 >changed
-    debugfs -w -R "write changed upgraded" after.img >/dev/null 2>&1
-    rm -r files changed
-else
-    kind="noise"
-    noise 128 1 >before.img
-    cp before.img after.img
-    noise 1 9 | dd of=after.img bs=1M seek=40 conv=notrunc status=none
-fi
-echo "An image to work with: $kind, $(du -h --apparent-size before.img | cut -f 1)."
+say "3. A baseline, then two increments, while pgbench writes"
+send monday
+sleep 4
+send tuesday
+add_up tuesday
+sleep 4
+snapshot_ms=$(now_ms)
+send wednesday
+add_up wednesday
+run vault points main
 
-# --- snapshot, change, delta
-run pool create --size 4G
-pool_id=$("$firn" pool status --json | field pool_id)
-run import before.img pg
-run snapshot create pg@before-upgrade
-run import after.img pg --overwrite
-run delta pg@before-upgrade pg
-changed=$("$firn" delta pg@before-upgrade pg --json | field changed_bytes)
-# cmp says that they differ, as they must.
-differing=$(($({ cmp -l before.img after.img || true; } | awk '{ print int(($1 - 1) / 4096) }' | uniq | wc -l) * 4096))
-result "the delta: bytes in blocks that differ" "$changed" "$differing"
-result "the volume is the new image" "$(exported pg)" "$(sum after.img)"
-result "its snapshot is the old one" "$(exported pg@before-upgrade)" "$(sum before.img)"
+say "4. What the database was at pg@wednesday: a clone of the snapshot, started and read"
+run clone create pg@wednesday proof
+run attach proof --mount "$folder/proof"
+stop_load() { kill "$load" 2>/dev/null || true; wait "$load" 2>/dev/null || true; load=; }
+# Two servers with one socket directory can't run at once; pgbench goes on in the volume until then.
+stop_load
+stop_postgres data
+start_postgres proof
+before=$(checksum) before_rows=$(rows)
+stop_postgres proof
+run detach "$folder/proof"
+run volume delete proof
+echo "checksum of all rows: $before, $before_rows transactions in its history"
+start_postgres data
+(postgres pgbench -c 4 -j 2 -n -T 3600 --rate 400 >/dev/null 2>&1) &
+load=$!
+sleep 2
 
-# --- clone, rollback
-run clone create pg@before-upgrade test
-run snapshot rollback pg@before-upgrade --keep-as upgraded
-run volume list
-run snapshot list
-result "the clone is the old image" "$(exported test)" "$(sum before.img)"
-result "the volume, rolled back, is the old image" "$(exported pg)" "$(sum before.img)"
-result "what the rollback displaced is kept" "$(exported pg@upgraded)" "$(sum after.img)"
-if [ "$kind" != noise ]; then
-    run export pg@upgraded upgraded.img
-    e2fsck -fn upgraded.img >/dev/null 2>&1 && sound=yes || sound=no
-    result "the exported file system is sound (e2fsck)" "$sound" yes
-    rm upgraded.img
-fi
+say "5. The machine is lost: every process killed, the pool and its snapshots deleted"
+lost_ms=$(now_ms)
+lose_everything
+stop_load
+ls -A "$folder" | tr '\n' ' '
+echo "are left; the pool is not among them."
 
-# --- a writer dies
-noise 512 7 >big.img
-printf '\n$ firn import big.img big   # and kill -9 in the middle of it\n'
-"$firn" import big.img big >/dev/null 2>&1 &
-writer=$!
-# It has written what it read, but for the last few MiB.
-while [ "$(awk '$1 == "rchar:" { print $2 }' "/proc/$writer/io" 2>/dev/null || echo 0)" -lt 167772160 ] &&
-    kill -0 "$writer" 2>/dev/null; do :; done
-kill -9 "$writer" 2>/dev/null || true
-wait "$writer" 2>/dev/null && killed=no || killed=yes
-writer=
-start=$(now_ms)
-status=$("$firn" pool status --json)
-recovery_ms=$(($(now_ms) - start))
-printf '%s\n' "$status" | sed -n '/"recovery"/,/}/p'
-result "the import was killed while it was writing" "$killed" yes
-result "the pool was not closed (clean)" "$(field clean <<<"$status")" false
-run volume list
-result "the volume is what it was" "$(exported pg)" "$(sum before.img)"
-result "its snapshot is what it was" "$(exported pg@upgraded)" "$(sum after.img)"
-run import big.img big --overwrite
-result "the killed import, gone on with, is whole" "$(exported big)" "$(sum big.img)"
-run pool status
-run pool check --data && sound=yes || sound=no
-result "everything agrees, every block has its checksum" "$sound" yes
+say "6. A new pool, restored from the vault"
+restore_ms=$(now_ms)
+serve
+run vault restore main pg@wednesday --to pg
+run attach pg --mount "$folder/data"
+start_postgres data
+rto_ms=$(($(now_ms) - restore_ms))
+after=$(checksum) after_rows=$(rows) sound=$(soundness)
+echo "checksum of all rows: $after, $after_rows transactions in its history"
+run vault verify main --depth content
+run vault check main
+stop_postgres data
+run detach "$folder/data"
 
-printf '\n%-52s %-18s %s\n' "WHAT" "BYTES OR SHA-256" "RESULT"
-printf '%s\n' "${results[@]}"
-printf '\nAfter the kill, "firn pool status" had recovered, answered and closed the pool in %s ms.\n' "$recovery_ms"
-exit "$failed"
+say "What it comes to"
+seconds() { awk -v ms="$1" 'BEGIN { printf "%.1f s", ms / 1000 }'; }
+verdict=ok
+[ "$before" = "$after" ] && [ "$before_rows" = "$after_rows" ] && [ "$sound" = sound ] || verdict=FAILED
+printf '%-58s %s\n' \
+    "RPO: the last point was older than the loss by" "$(seconds $((lost_ms - snapshot_ms)))" \
+    "RTO: from an empty machine to a database that answers" "$(seconds "$rto_ms")" \
+    "baseline: bytes of data, and as stored" "$(mb "$(field changed_bytes <sent-monday)") MB, $(mb "$(field stored_bytes <sent-monday)") MB" \
+    "increments: bytes that changed" "$(mb "$changed") MB" \
+    "increments: bytes sent, map included, before compression" "$(mb "$content") MB" \
+    "increments: bytes as stored" "$(mb "$stored") MB" \
+    "sent per byte changed, before compression (1.10 allowed)" "$(awk -v a="$content" -v b="$changed" 'BEGIN { printf "%.3f", a / b }')" \
+    "indexes and pages of the restored database (pg_amcheck)" "$sound" \
+    "the restored database is what it was at the snapshot" "$verdict"
+[ "$verdict" = ok ]

@@ -12,7 +12,7 @@ pub(crate) const STATUSES: [(u8, &str, &str); 10] = [
     (0, "done", "done"),
     (1, "failed", "something outside the pool failed, such as reading a file"),
     (2, "invalid", "the command can't succeed as it was given"),
-    (3, "not-found", "no such pool, volume, snapshot or group"),
+    (3, "not-found", "no such pool, volume, snapshot, group, vault, point or file"),
     (
         4,
         "conflict",

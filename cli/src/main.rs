@@ -19,15 +19,21 @@ mod name;
 mod operation;
 mod output;
 mod progress;
+mod retention;
 mod runtime;
 mod service;
 mod size;
 mod table;
 mod time;
+mod vaults;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(helper) = args::attach::Helper::started() {
+        return attach::run_helper(&helper)
+            .map_or_else(|error| exit::report(&error, false), |()| ExitCode::SUCCESS);
+    }
     let cli = args::Cli::typed();
     let json = cli.globals.json;
     match command::run(cli).and_then(|answer| answer.print(json).map(|()| answer.exit_code())) {

@@ -14,6 +14,7 @@ use firn_engine::pool::{Pool, PoolOptions};
 
 use crate::args::Globals;
 use crate::client::{Client, Patience};
+use crate::operation::served::Filling;
 use crate::operation::{LongOperation, Operation, Served};
 use crate::output::Answer;
 use crate::runtime;
@@ -132,7 +133,15 @@ fn open(path: &Path, globals: &Globals) -> Result<Served, Error> {
 
 /// A pool that this process has for one command.
 pub(crate) fn own(pool: Pool, path: &Path, globals: &Globals) -> Served {
-    Served { pool, path: path.to_owned(), metadata: metadata(path, globals.meta.as_deref()), nbd: None }
+    let metadata = metadata(path, globals.meta.as_deref());
+    Served {
+        pool,
+        path: path.to_owned(),
+        metadata,
+        nbd: None,
+        state: globals.state.clone(),
+        restoring: Filling::default(),
+    }
 }
 
 /// Says how a pool that is not there is made, and who has one that is locked.

@@ -16,6 +16,14 @@ pub(crate) fn utc(since_1970_ms: u64) -> Option<String> {
     timestamp(since_1970_ms).map(|time| format!("{time:.3}"))
 }
 
+/// UTC to the second, without signs that a name can't have: `20261123-041303`.
+pub(crate) fn compact(since_1970_ms: u64) -> String {
+    match timestamp(since_1970_ms) {
+        Some(time) => time.strftime("%Y%m%d-%H%M%S").to_string(),
+        None => since_1970_ms.to_string(),
+    }
+}
+
 fn timestamp(since_1970_ms: u64) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::try_from(since_1970_ms).ok()?).ok()
 }

@@ -114,6 +114,22 @@ fn killed_it_is_started_again_and_has_lost_nothing() {
     assert_eq!(report["is_sound"], true, "{report}");
 }
 
+/// As when both lines are pasted at once: the daemon has begun, and has no socket yet.
+#[test]
+fn a_command_right_behind_it_waits_for_its_socket() {
+    let mut shell = Shell::with_pool("64M");
+    let daemon = shell.start_daemon(&[]);
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("stopped");
+    let mut command = shell.command(&["volume", "list"]);
+    let command = command.env_remove("FIRN_POOL").stdout(Stdio::null()).spawn().expect("it starts");
+    // Longer than a daemon is waited for that is not seen to run.
+    std::thread::park_timeout(Duration::from_millis(600));
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it goes on");
+    shell.adopt(daemon);
+    assert!(command.wait_with_output().expect("it ends").status.success());
+}
+
 #[test]
 fn nobody_there() {
     let shell = Shell::with_pool("64M");
@@ -182,6 +198,10 @@ fn every_route_is_in_the_document_and_answers() {
         text.split("#/components/schemas/").skip(1).map(|rest| rest.split('"').next().expect("a name"));
     for name in refs {
         assert!(document["components"]["schemas"][name].is_object(), "{name} is described nowhere");
+    }
+    for (name, field) in [("Statistics", "written_bytes"), ("CheckReport", "discrepancies")] {
+        let described = &document["components"]["schemas"][name]["properties"][field];
+        assert!(described["type"].is_string(), "{name}.{field}: {described}");
     }
 }
 

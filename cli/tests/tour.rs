@@ -145,7 +145,9 @@ fn a_pool_grows(shell: &Shell) {
 #[test]
 fn the_manual_and_completions_come_from_the_definition() {
     let shell = Shell::new();
-    assert!(shell.done(&["completions", "bash"]).contains("complete -F _firn"));
+    let completions = shell.done(&["completions", "bash"]);
+    assert!(completions.contains("complete -F _firn"));
+    assert!(!completions.contains("attach-helper"), "nobody types that");
     assert!(shell.done(&["man"]).contains(".TH firn 1"));
     shell.done(&["man", "--directory", "pages"]);
     assert!(shell.exists("pages/firn-snapshot-create.1"));

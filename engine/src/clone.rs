@@ -13,6 +13,7 @@ use crate::checkpoint;
 use crate::core::{Request, Response};
 use crate::error::{Error, Kind, Result};
 use crate::map::Page;
+use crate::map::store::StoreView;
 use crate::map::walk::pages_between;
 use crate::reactor::Handle;
 use crate::snapshot::Snapshot;
@@ -104,17 +105,14 @@ impl Volume {
         let mut rewrites = Rewrites::new(self.handle().clone(), self.id());
         let mut mapped = None;
         let range = BlockIndex(0)..BlockIndex(shared.blocks);
-        each_page(self.handle(), shared.layer, range, |page, content| {
+        each_page(self.handle(), shared.layer, range, |view, page, content| {
             let blocks = inherited(page, content, shared);
             if blocks.is_empty() {
                 return Ok(ControlFlow::Continue(()));
             }
             let mapped = match mapped {
                 Some(mapped) => mapped,
-                None => {
-                    let store = self.handle().store()?;
-                    *mapped.insert(checkpoint::layer_usage(&store.view(), shared.layer)?.unwrap_or(0))
-                }
+                None => *mapped.insert(checkpoint::layer_usage(view, shared.layer)?.unwrap_or(0)),
             };
             let count = blocks.len() as u64;
             rewrites.push(blocks)?;
@@ -183,22 +181,23 @@ fn each_page(
     handle: &Handle,
     layer: LayerId,
     blocks: Range<BlockIndex>,
-    mut visit: impl FnMut(PageIndex, &Page) -> Result<ControlFlow<()>>,
+    mut visit: impl FnMut(&StoreView<'_>, PageIndex, &Page) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
     handle.checkpoint()?;
     let chain: Vec<(LayerId, Option<Epoch>)> = handle.look(move |core| core.catalog().chain(layer, None))?;
-    let store = handle.store()?;
-    let view = store.view();
     let end = blocks.end.0.div_ceil(PAGE_BLOCKS);
     let mut start = blocks.start.page().0;
-    while start < end {
-        let window = PageIndex(start)..PageIndex(end.min(start + WALK_PAGES));
-        for page in pages_between(&view, &[], &chain, window.start, window.end)? {
-            if visit(page, &view.resolve(&chain, page)?.page)?.is_break() {
-                return Ok(());
+    handle.walk(|view| {
+        while start < end {
+            let window = PageIndex(start)..PageIndex(end.min(start + WALK_PAGES));
+            for page in pages_between(view, &[], &chain, window.start, window.end)? {
+                if visit(view, page, &view.resolve(&chain, page)?.page)?.is_break() {
+                    return Ok(());
+                }
+                start = page.0 + 1;
             }
+            start = window.end.0;
         }
-        start = window.end.0;
-    }
-    Ok(())
+        Ok(())
+    })
 }

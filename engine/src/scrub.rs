@@ -130,26 +130,26 @@ impl Pool {
         report: &mut ScrubReport,
         mut go_on: impl FnMut(&ScrubReport) -> bool,
     ) -> Result<bool> {
-        let store = self.handle().store()?;
-        let view = store.view();
-        let range = BlockIndex(report.cursor.block)..BlockIndex(step.blocks);
         let mut ended = true;
-        let mut visit = |extent: DeltaExtent| {
-            let mut block = extent.first.0;
-            let end = extent.first.0 + extent.blocks;
-            while extent.kind == ExtentKind::Data && block < end && ended {
-                let count = READ_BLOCKS.min(end - block);
-                self.scrub_blocks(step, block..block + count, report)?;
-                block += count;
-                report.cursor.block = block;
-                ended = go_on(report);
+        let walked = self.handle().walk(|view| {
+            let range = BlockIndex(report.cursor.block)..BlockIndex(step.blocks);
+            let mut visit = |extent: DeltaExtent| {
+                let mut block = extent.first.0;
+                let end = extent.first.0 + extent.blocks;
+                while extent.kind == ExtentKind::Data && block < end && ended {
+                    let count = READ_BLOCKS.min(end - block);
+                    self.scrub_blocks(step, block..block + count, report)?;
+                    block += count;
+                    report.cursor.block = block;
+                    ended = go_on(report);
+                }
+                Ok(ended)
+            };
+            match step.beside {
+                Some(beside) => delta(view, catalog, beside, step.point, range, &mut visit),
+                None => allocation(view, catalog, step.point, range, &mut visit),
             }
-            Ok(ended)
-        };
-        let walked = match step.beside {
-            Some(beside) => delta(&view, catalog, beside, step.point, range, &mut visit),
-            None => allocation(&view, catalog, step.point, range, &mut visit),
-        };
+        });
         match walked {
             // Deleted meanwhile, and its room given back: nothing of it is left to read.
             Err(error) if error.kind() == Kind::NotFound => Ok(true),

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,7 @@ use crate::core::{Request, Target};
 use crate::delta::{self, DeltaExtent, Point};
 use crate::error::{Error, Kind, Result};
 use crate::format::{dead, head, keys};
-use crate::map::store::{Family, MapStore, StoreView, malformed};
+use crate::map::store::{Family, StoreView, malformed};
 use crate::reactor::Handle;
 use crate::units::{BLOCK_BYTES, BlockIndex, Epoch, LayerId, PageIndex};
 
@@ -194,17 +193,20 @@ impl Snapshot {
     /// # Errors
     /// [`Kind::NotFound`] after it was deleted, what the metadata store said.
     pub fn info(&self) -> Result<SnapshotInfo> {
-        let store = self.handle.store()?;
-        let mut referenced = checkpoint::snapshot_usage(&store.view(), self.key)?;
+        let key = self.key;
+        let look = || self.handle.walk(|view| checkpoint::snapshot_usage(view, key));
+        let mut referenced = look()?;
         if referenced.is_none() {
             self.handle.checkpoint()?;
-            referenced = checkpoint::snapshot_usage(&store.view(), self.key)?;
+            referenced = look()?;
         }
-        let key = self.key;
         let (info, neighbours) = self.handle.try_look(move |core| {
             Ok((describe(core.catalog(), key)?, Neighbours::of(core.catalog(), key)))
         })?;
-        let exclusive = if info.clones > 0 { 0 } else { neighbours.exclusive_blocks(&store.view(), key)? };
+        let exclusive = match info.clones {
+            0 => self.handle.walk(|view| neighbours.exclusive_blocks(view, key))?,
+            _ => 0,
+        };
         Ok(SnapshotInfo {
             referenced_bytes: referenced.unwrap_or(0) * BLOCK_BYTES,
             exclusive_bytes: exclusive * BLOCK_BYTES,
@@ -219,7 +221,7 @@ impl Snapshot {
 
 /// Two points to compare, or one to look at, as of a checkpoint that holds both. Snapshots are pinned by the caller.
 pub(crate) struct Comparison {
-    store: Arc<MapStore>,
+    handle: Handle,
     /// What the catalog says of the two points; the rest of it may be large.
     excerpt: Catalog,
     older: Option<Point>,
@@ -231,29 +233,36 @@ impl Comparison {
         // The catalog before the checkpoint: what it names is then in the store.
         let excerpt =
             handle.try_look(move |core| excerpt(core.catalog(), older.into_iter().chain([newer])))?;
-        let store = handle.store()?;
         let is_held = |point: Point| -> Result<bool> {
             // A head goes on changing.
             let Some(epoch) = point.at else { return Ok(false) };
             let key = SnapshotKey { layer: point.layer, epoch };
-            Ok(checkpoint::snapshot_usage(&store.view(), key)?.is_some())
+            Ok(handle.walk(|view| checkpoint::snapshot_usage(view, key))?.is_some())
         };
         if !(is_held(newer)? && older.map_or(Ok(true), is_held)?) {
             handle.checkpoint()?;
         }
-        Ok(Self { store, excerpt, older, newer })
+        Ok(Self { handle: handle.clone(), excerpt, older, newer })
     }
 
     pub(crate) fn run(
         &self,
         range: Range<BlockIndex>,
-        visit: impl FnMut(DeltaExtent) -> Result<bool>,
+        mut visit: impl FnMut(DeltaExtent) -> Result<bool>,
     ) -> Result<()> {
-        let view = self.store.view();
-        match self.older {
-            Some(older) => delta::delta(&view, &self.excerpt, older, self.newer, range, visit),
-            None => delta::allocation(&view, &self.excerpt, self.newer, range, visit),
-        }
+        let mut start = range.start;
+        self.handle.walk(|view| {
+            let left = start..range.end;
+            let seen = |extent: DeltaExtent| {
+                let go_on = visit(extent)?;
+                start = BlockIndex(extent.first.0 + extent.blocks);
+                Ok(go_on)
+            };
+            match self.older {
+                Some(older) => delta::delta(view, &self.excerpt, older, self.newer, left, seen),
+                None => delta::allocation(view, &self.excerpt, self.newer, left, seen),
+            }
+        })
     }
 }
 

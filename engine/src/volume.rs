@@ -325,11 +325,11 @@ impl Volume {
             let catalog = core.catalog();
             Ok((catalog.volume(id)?.layer, info::describe(catalog, id)?))
         })?;
-        let store = self.handle.store()?;
-        let mut mapped = checkpoint::layer_usage(&store.view(), layer)?;
+        let look = || self.handle.walk(|view| checkpoint::layer_usage(view, layer));
+        let mut mapped = look()?;
         if mapped.is_none() {
             self.handle.checkpoint()?;
-            mapped = checkpoint::layer_usage(&store.view(), layer)?;
+            mapped = look()?;
         }
         Ok(VolumeInfo { mapped_bytes: mapped.unwrap_or(0) * BLOCK_BYTES, ..info })
     }

@@ -1,10 +1,15 @@
 //! The contract of stores, on each of them; and what only a directory has to prove.
 
 use std::fs;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::time::Duration;
 
+use firn_engine::sys::{Clock, SystemClock};
 use firn_replicator::error::Kind;
 use firn_replicator::store::faults::{Fault, FaultyStore};
-use firn_replicator::store::{DirectoryStore, Key, MemoryStore, Put, Store, contract};
+use firn_replicator::store::{
+    DirectoryStore, Key, MemoryStore, Put, Store, Throttle, ThrottledStore, contract,
+};
 
 fn key(name: &str) -> Key {
     Key::new(name).expect("the tests name their keys rightly")
@@ -19,6 +24,30 @@ fn a_directory_keeps_the_contract() {
 #[test]
 fn memory_keeps_the_contract() {
     contract::check(&MemoryStore::new(1_700_000_000_000));
+}
+
+#[test]
+fn a_throttled_store_keeps_the_contract() {
+    let memory = Box::new(MemoryStore::new(1_700_000_000_000));
+    let throttle = Throttle {
+        requests: NonZeroUsize::new(3),
+        upload_bytes_per_s: NonZeroU64::new(1 << 20),
+        download_bytes_per_s: NonZeroU64::new(1 << 20),
+    };
+    contract::check(&ThrottledStore::new(memory, throttle));
+}
+
+#[test]
+fn a_throttled_store_holds_its_rate() {
+    let throttle = Throttle { upload_bytes_per_s: NonZeroU64::new(1 << 20), ..Throttle::default() };
+    let store = ThrottledStore::new(Box::new(MemoryStore::new(1)), throttle);
+    let start = SystemClock.monotonic();
+    let mut stage = store.stage().unwrap();
+    for _ in 0..4 {
+        stage.append(&[0; 64 << 10]).unwrap();
+    }
+    stage.publish(&key("a")).unwrap();
+    assert!(SystemClock.monotonic() - start >= Duration::from_millis(250));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use firn_engine::error::Error;
 
 use crate::name::PointName;
@@ -95,8 +95,9 @@ impl FileSystem {
     }
 }
 
-/// `firn attach-helper`
-#[derive(Debug, Args)]
+/// What `firn attach` starts for each device. It is not for typing, so help, manual and completions don't have it.
+#[derive(Debug, Parser)]
+#[command(name = "firn attach-helper")]
 pub(crate) struct Helper {
     /// The directory of what is being attached
     #[arg(long)]
@@ -110,6 +111,17 @@ pub(crate) struct Helper {
     /// How long requests wait for the server
     #[arg(long)]
     pub(crate) reconnect_timeout_ms: Option<u64>,
+}
+
+impl Helper {
+    /// The word that it begins with.
+    pub(crate) const WORD: &str = "attach-helper";
+
+    /// What it was started with, if this is one.
+    pub(crate) fn started() -> Option<Self> {
+        let mut arguments = std::env::args_os().skip(1);
+        (arguments.next()? == Self::WORD).then(|| Self::parse_from(std::env::args_os().skip(1)))
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -7,6 +7,7 @@ pub(crate) mod pool;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod transfer;
+pub(crate) mod vault;
 pub(crate) mod volume;
 
 use std::path::PathBuf;
@@ -50,6 +51,11 @@ pub(crate) struct Globals {
     /// Without it, it is the pool's path with .meta after it. A pool on a block device needs it.
     #[arg(long, global = true, env = "FIRN_META", hide_env_values = true, value_name = "DIR")]
     pub(crate) meta: Option<PathBuf>,
+    /// The directory where vaults are known by name, and this machine's signing key is
+    ///
+    /// Without it, it is /var/lib/firn for root and firn in $XDG_STATE_HOME, or ~/.local/state, for others.
+    #[arg(long, global = true, env = "FIRN_STATE", hide_env_values = true, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
     /// Answer in JSON, sizes in bytes; errors too, on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -104,6 +110,9 @@ pub(crate) enum Noun {
     /// Clones: create, detach
     #[command(subcommand, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
     Clone(clone::CloneVerb),
+    /// Vaults: recovery points in a second place, kept as long as they must be
+    #[command(subcommand, subcommand_value_name = "VERB", subcommand_help_heading = "Verbs")]
+    Vault(Box<vault::VaultVerb>),
     /// What changed between two snapshots, or a snapshot and now
     Delta(transfer::Delta),
     /// Serve a pool: the HTTP API, NBD clients and metrics
@@ -116,9 +125,6 @@ pub(crate) enum Noun {
     Attach(attach::Attach),
     /// Take an attached block device away
     Detach(attach::Detach),
-    /// Serve an attached block device; `firn attach` starts it
-    #[command(hide = true)]
-    AttachHelper(attach::Helper),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -162,7 +168,7 @@ mod tests {
         let full = serve::ServeOptions {
             nbd_listen: Some(Vec::new()),
             ..toml::from_str(
-                "pool = \"p\"\nmeta = \"m\"\nsocket = \"s\"\nnbd_socket = \"n\"\ntls_certificate = \"c\"\n\
+                "pool = \"p\"\nmeta = \"m\"\nstate = \"st\"\nsocket = \"s\"\nnbd_socket = \"n\"\ntls_certificate = \"c\"\n\
                  tls_key = \"k\"\ntls_client_authority = \"a\"\nallow_plaintext = true\nnbd_connections = 1\n\
                  api_connections = 1\nmetrics_listen = \"127.0.0.1:1\"\ncache = \"1M\"\nlog = \"warn\"\n\
                  log_format = \"json\"",
@@ -170,7 +176,7 @@ mod tests {
             .expect("the keys")
         };
         let full = toml::Table::try_from(full).expect("a table");
-        let globals = ["pool", "meta", "socket"];
+        let globals = ["pool", "meta", "state", "socket"];
         let elsewhere = ["config", "check_config", "print_openapi", "help"];
         let mut flags: Vec<_> = serve.get_arguments().map(|flag| flag.get_id().as_str()).collect();
         flags.retain(|flag| !elsewhere.contains(flag));

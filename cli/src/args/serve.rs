@@ -13,7 +13,7 @@ use crate::size::Size;
 pub(crate) struct Serve {
     /// The configuration file [default: /etc/firn/firn.toml where there is one]
     ///
-    /// It is TOML. Every option of this command may stand in it, as well as pool, meta and socket, with _ for the - in
+    /// It is TOML. Every option of this command may stand in it, as well as pool, meta, state and socket, with _ for the - in
     /// their names. What is typed counts first, then the environment, then the file.
     #[arg(long, env = "FIRN_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -35,6 +35,8 @@ pub(crate) struct ServeOptions {
     pub(crate) pool: Option<PathBuf>,
     #[arg(skip)]
     pub(crate) meta: Option<PathBuf>,
+    #[arg(skip)]
+    pub(crate) state: Option<PathBuf>,
     #[arg(skip)]
     pub(crate) socket: Option<PathBuf>,
     /// The unix socket for NBD clients [default: nbd.sock beside the API's socket]
@@ -124,6 +126,7 @@ impl ServeOptions {
         Self {
             pool: self.pool.or(beneath.pool),
             meta: self.meta.or(beneath.meta),
+            state: self.state.or(beneath.state),
             socket: self.socket.or(beneath.socket),
             nbd_socket: self.nbd_socket.or(beneath.nbd_socket),
             nbd_listen: self.nbd_listen.or(beneath.nbd_listen),

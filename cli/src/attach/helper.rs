@@ -16,14 +16,13 @@ use super::entry::{Entry, Health, Record, State};
 use super::starting::Started;
 use super::transport::{self, Device, Kind};
 use crate::args::attach::Helper;
-use crate::output::Answer;
 use crate::time;
 
 /// How long the last flush may take.
 const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// Attaches, tells the parent, and serves until the end.
-pub(crate) fn run(helper: &Helper) -> Result<Answer> {
+pub(crate) fn run(helper: &Helper) -> Result<()> {
     stand_alone();
     let entry = Entry::at(helper.entry.clone());
     let (client, device) = match start(helper, &entry) {
@@ -47,8 +46,7 @@ pub(crate) fn run(helper: &Helper) -> Result<Answer> {
     }
     client.close();
     entry.remove()?;
-    served?;
-    Ok(Answer::verbatim(String::new()))
+    Ok(served?)
 }
 
 /// Belongs to no terminal, and is not made to wait for itself: what the kernel does to find memory for this process

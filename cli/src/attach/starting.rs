@@ -12,49 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Record};
 use super::{holders, mounts, transport};
+use crate::args::attach::Helper;
+use crate::failure::Failure;
 
 /// What a helper says of its start, in one line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Started {
     Ready(Record),
     Failed(Failure),
-}
-
-/// An error on its way from one process to another.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Failure {
-    kind: String,
-    message: String,
-    next_step: Option<String>,
-}
-
-const KINDS: [Kind; 8] = [
-    Kind::Retry,
-    Kind::Invalid,
-    Kind::NotFound,
-    Kind::Conflict,
-    Kind::Damaged,
-    Kind::Unavailable,
-    Kind::OutOfSpace,
-    Kind::Bug,
-];
-
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        let next_step = error.next_step().map(str::to_owned);
-        Self { kind: error.kind().to_string(), message: error.to_string(), next_step }
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        let kind = KINDS.into_iter().find(|kind| kind.to_string() == failure.kind).unwrap_or(Kind::Bug);
-        let error = Error::new(kind, "attach", failure.message);
-        match failure.next_step {
-            Some(next_step) => error.hint(next_step),
-            None => error,
-        }
-    }
 }
 
 impl Started {
@@ -76,8 +41,8 @@ pub(super) struct Start<'a> {
 
 impl Start<'_> {
     /// Starts it and waits until the device is there.
-    pub(super) fn run(&self) -> Result<Record, Error> {
-        let Some(lock) = self.entry.lock()? else { return Err(self.attached_already()) };
+    pub(super) fn run(&self) -> anyhow::Result<Record> {
+        let Some(lock) = self.entry.lock()? else { return Err(self.attached_already().into()) };
         clean(self.entry)?;
         self.entry.create()?;
         let mut child = self.spawn(lock)?;
@@ -88,8 +53,8 @@ impl Start<'_> {
         }
         match serde_json::from_str(&line) {
             Ok(Started::Ready(record)) => Ok(record),
-            Ok(Started::Failed(failure)) => Err(failure.into()),
-            Err(_) => Err(self.died(child)),
+            Ok(Started::Failed(failure)) => Err(anyhow::Error::new(failure).context("attach")),
+            Err(_) => Err(self.died(child).into()),
         }
     }
 
@@ -97,7 +62,7 @@ impl Start<'_> {
         let failed = |source| Error::io("start helper", self.entry.folder().display(), source);
         let log = File::create(self.entry.log_path()).map_err(failed)?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.arg("attach-helper").arg("--entry").arg(self.entry.folder());
+        command.arg(Helper::WORD).arg("--entry").arg(self.entry.folder());
         command.arg("--uri").arg(self.uri.to_string());
         command.arg("--connections").arg(self.connections.to_string());
         if let Some(limit) = self.reconnect_timeout {
@@ -153,21 +118,4 @@ pub(super) fn clean(entry: &Entry) -> Result<(), Error> {
     }
     transport::release(entry)?;
     entry.remove()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_arrives_as_it_was() {
-        for kind in KINDS {
-            let sent = Error::new(kind, "connect", "no cable").hint("plug it in");
-            let line = serde_json::to_string(&Started::Failed((&sent).into())).expect("JSON");
-            let Ok(Started::Failed(failure)) = serde_json::from_str(&line) else { panic!("{line}") };
-            let arrived = Error::from(failure);
-            assert_eq!((arrived.kind(), arrived.next_step()), (kind, Some("plug it in")));
-            assert_eq!(arrived.to_string(), "attach: connect: no cable");
-        }
-    }
 }

@@ -1,10 +1,12 @@
 //! The daemon's client: one request, one connection, over a unix socket.
 //!
 //! 1. A daemon that has just been started may not listen yet: the socket is tried again for a while. Connections that
-//!    it has taken before its pool is open wait for the pool.
+//!    it has taken before its pool is open wait for the pool. Where no daemon was named and none is seen to run
+//!    (`starting`), the while is a moment: just enough for one that was started in the same breath.
 //! 2. An answer that breaks off is an error, never half an answer.
 
 mod lines;
+mod starting;
 
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +31,10 @@ use lines::Lines;
 
 /// How long a named daemon that does not listen is waited for.
 const WAIT: Duration = Duration::from_secs(5);
+/// How long one is waited for that was not named, has no socket, and runs.
+const WAIT_DEFAULT: Duration = Duration::from_secs(2);
+/// How long one is waited for of which nothing is to be seen.
+const WAIT_UNSEEN: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a daemon that is not there is waited for.
@@ -36,7 +42,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) enum Patience {
     /// The user named it, so it should be there.
     Named,
-    /// It is where one would be. A socket without a listener is waited for, a missing one is not.
+    /// It is where one would be. A missing socket is waited for only while a daemon runs that may be about to make it.
     Default,
 }
 
@@ -112,12 +118,17 @@ impl Client {
                 Ok(stream) => return Ok(stream),
                 Err(source) => source,
             };
-            let is_worth_waiting = match source.kind() {
-                io::ErrorKind::ConnectionRefused => true,
-                io::ErrorKind::NotFound => self.patience == Patience::Named,
+            let waited = SystemClock.monotonic().saturating_sub(began);
+            let is_worth_waiting = match (source.kind(), self.patience) {
+                (io::ErrorKind::ConnectionRefused, _) | (io::ErrorKind::NotFound, Patience::Named) => {
+                    waited <= WAIT
+                }
+                (io::ErrorKind::NotFound, Patience::Default) => {
+                    waited <= WAIT_UNSEEN || waited <= WAIT_DEFAULT && starting::is_seen()
+                }
                 _ => false,
             };
-            if !is_worth_waiting || SystemClock.monotonic().saturating_sub(began) > WAIT {
+            if !is_worth_waiting {
                 return Err(self.unreachable(source));
             }
             tokio::time::sleep(PAUSE).await;

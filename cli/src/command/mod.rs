@@ -9,6 +9,7 @@ mod import;
 mod manual;
 mod pool;
 mod snapshot;
+mod vault;
 mod volume;
 
 use anyhow::Result;
@@ -29,13 +30,13 @@ pub(crate) fn run(cli: Cli) -> Result<Answer> {
         Noun::Snapshot(verb) => with_service(globals, |service| snapshot::run(service, verb)),
         Noun::Group(verb) => with_service(globals, |service| group::run(service, verb)),
         Noun::Clone(verb) => with_service(globals, |service| clone::run(service, verb)),
+        Noun::Vault(verb) => vault::run(globals, *verb),
         Noun::Delta(delta) => with_service(globals, |service| delta::run(service, delta, globals.json)),
         Noun::Import(import) => with_service(globals, |service| import::run(service, &import)),
         Noun::Export(export) => with_service(globals, |service| export::run(service, &export)),
         Noun::Serve(serve) => daemon::run(globals, *serve),
         Noun::Attach(attach) => attach::run(globals, &attach),
         Noun::Detach(detach) => crate::attach::detach(&detach),
-        Noun::AttachHelper(helper) => crate::attach::run_helper(&helper),
         Noun::Completions { shell } => manual::completions(shell),
         Noun::Man { directory } => manual::man(directory.as_deref()),
     }

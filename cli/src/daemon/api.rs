@@ -30,6 +30,8 @@ use crate::operation::snapshot::{
     SnapshotCreate, SnapshotDelete, SnapshotHold, SnapshotList, SnapshotRelease, SnapshotRollback,
     SnapshotShow,
 };
+use crate::operation::vault::restore::VaultRestore;
+use crate::operation::vault::send::VaultSend;
 use crate::operation::volume::{
     VolumeCreate, VolumeDelete, VolumeList, VolumeRename, VolumeResize, VolumeShow, VolumeTag,
 };
@@ -81,6 +83,8 @@ impl Api {
             .operation::<CloneCreate>()
             .long::<CloneDetach>()
             .long::<Delta>()
+            .long::<VaultSend>()
+            .long::<VaultRestore>()
     }
 
     /// Only what a monitoring system may ask.

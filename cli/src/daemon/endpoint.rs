@@ -66,7 +66,7 @@ pub(super) fn make_directory(socket: &Path) -> io::Result<()> {
 }
 
 /// Lets the user and the group use a socket, and nobody else.
-pub(super) fn restrict(socket: &Path) -> io::Result<()> {
+fn restrict(socket: &Path) -> io::Result<()> {
     fs::set_permissions(socket, Permissions::from_mode(MODE))
 }
 

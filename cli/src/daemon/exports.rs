@@ -6,7 +6,7 @@ use firn_engine::error::Error;
 use firn_engine::export::nbd::{Address, Limits, Listen, Security, Server, ServerOptions, TlsOptions};
 use firn_engine::pool::Pool;
 
-use super::endpoint::{make_directory, restrict};
+use super::endpoint::make_directory;
 use super::settings::Settings;
 
 /// Starts to serve the pool's volumes and snapshots.
@@ -14,7 +14,6 @@ pub(super) fn start(pool: &Pool, settings: &Settings) -> Result<Server, Error> {
     let failed = |source| Error::io("listen", settings.nbd_socket.display(), source);
     make_directory(&settings.nbd_socket).map_err(failed)?;
     let server = Server::start(pool, &options(settings))?;
-    restrict(&settings.nbd_socket).map_err(failed)?;
     for address in server.addresses() {
         tracing::info!(at = address.uri(""), "serving NBD clients");
     }

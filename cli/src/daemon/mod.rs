@@ -39,6 +39,7 @@ use tokio::task::JoinHandle;
 use crate::args::Globals;
 use crate::args::serve::Serve;
 use crate::operation::Served;
+use crate::operation::served::Filling;
 use crate::output::Answer;
 use crate::runtime::Serving;
 use crate::service::{explain_open, metadata};
@@ -134,7 +135,14 @@ impl Daemon {
         let nbd = exports::start(&pool, settings)?;
         let metadata = metadata(path, settings.meta.as_deref());
         Ok(Self {
-            served: Served { pool, path: path.clone(), metadata, nbd: exports::local_address(&nbd) },
+            served: Served {
+                pool,
+                path: path.clone(),
+                metadata,
+                nbd: exports::local_address(&nbd),
+                state: settings.state.clone(),
+                restoring: Filling::default(),
+            },
             nbd,
             metrics: Metrics::default(),
             short: Arc::new(Semaphore::new(SHORT)),

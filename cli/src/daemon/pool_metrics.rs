@@ -38,6 +38,9 @@ const POOL: &[Row<PoolStatus>] = &[
     ("pool_metadata_memory_bytes", "What the metadata takes in memory", |status| {
         status.metadata_memory_bytes
     }),
+    ("pool_metadata_reopened", "Openings of the metadata anew after a failure", |status| {
+        status.metadata_reopened
+    }),
     ("pool_memory_bytes", "What caches and shared memory take", |status| status.memory_bytes),
     ("pool_read_only", "1 after the device failed: the pool takes no changes", |status| {
         u64::from(status.read_only.is_some())

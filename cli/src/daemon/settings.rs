@@ -21,6 +21,8 @@ pub(super) struct Settings {
     pub(super) pool: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) meta: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state: Option<PathBuf>,
     pub(super) socket: PathBuf,
     pub(super) nbd_socket: PathBuf,
     pub(super) nbd_listen: Vec<SocketAddr>,
@@ -51,6 +53,7 @@ impl Settings {
         let typed = ServeOptions {
             pool: globals.pool.clone(),
             meta: globals.meta.clone(),
+            state: globals.state.clone(),
             socket: globals.socket.clone(),
             ..serve.options
         };
@@ -67,6 +70,7 @@ impl Settings {
         let settings = Self {
             pool,
             meta: options.meta,
+            state: options.state,
             socket,
             nbd_socket,
             nbd_listen: options.nbd_listen.unwrap_or_default(),
@@ -93,6 +97,7 @@ impl Settings {
         Ok(Self {
             pool: absolute(self.pool)?,
             meta: self.meta.map(absolute).transpose()?,
+            state: self.state.map(absolute).transpose()?,
             socket: absolute(self.socket)?,
             nbd_socket: absolute(self.nbd_socket)?,
             ..self
@@ -144,7 +149,7 @@ mod tests {
     use super::*;
 
     fn globals() -> Globals {
-        Globals { pool: None, meta: None, socket: None, json: false, typed: Default::default() }
+        Globals { pool: None, meta: None, socket: None, state: None, json: false, typed: Default::default() }
     }
 
     fn settings(typed: &str, file: &str) -> Result<Settings, Error> {

@@ -7,6 +7,7 @@ use firn_engine::error::Error;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::report::Report;
 use super::{LongOperation, Route, Served, Told};
 
 /// A check of the metadata.
@@ -28,13 +29,12 @@ pub(crate) struct Checked {
     pub(crate) is_sound: bool,
     /// What was counted, and the first thousand discrepancies: each has a kind, a subject and a detail.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
-    pub(crate) report: CheckReport,
+    pub(crate) report: Report,
 }
 
 impl Checked {
     pub(crate) fn new(path: PathBuf, report: CheckReport) -> Self {
-        Self { path, is_sound: report.is_clean(), report }
+        Self { path, is_sound: report.is_clean(), report: Report(report) }
     }
 }
 

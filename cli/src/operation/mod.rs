@@ -10,9 +10,11 @@ pub(crate) mod clone;
 pub(crate) mod delta;
 pub(crate) mod group;
 pub(crate) mod pool;
+pub(crate) mod report;
 pub(crate) mod scrub;
 pub(crate) mod served;
 pub(crate) mod snapshot;
+pub(crate) mod vault;
 pub(crate) mod volume;
 
 use firn_engine::error::Error;

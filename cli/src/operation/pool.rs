@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use firn_engine::core::Statistics;
 use firn_engine::error::Error;
 use firn_engine::pool::PoolStatus;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::report::PoolStatistics;
 use super::{Operation, Route, Served};
 use crate::time;
 
@@ -50,6 +50,8 @@ pub(crate) struct PoolView {
     pub(crate) metadata_disk_bytes: u64,
     /// What the metadata store takes in memory.
     pub(crate) metadata_memory_bytes: u64,
+    /// How often the metadata store was opened anew, because a checkpoint could not be written.
+    pub(crate) metadata_reopened: u64,
     /// What the core's caches, its changes not yet checkpointed and its shared memory take.
     pub(crate) memory_bytes: u64,
     /// Why the pool takes no changes, when it takes none.
@@ -60,8 +62,7 @@ pub(crate) struct PoolView {
     pub(crate) recovery: RecoveryView,
     /// Counters since the pool was opened, and how full every queue and cache is. They are for looking at: which there
     /// are changes with the engine.
-    #[schema(value_type = Object)]
-    pub(crate) statistics: Statistics,
+    pub(crate) statistics: PoolStatistics,
 }
 
 /// What opening the pool found and did.
@@ -113,6 +114,7 @@ impl From<PoolStatus> for PoolView {
             groups: status.groups,
             metadata_disk_bytes: status.metadata_disk_bytes,
             metadata_memory_bytes: status.metadata_memory_bytes,
+            metadata_reopened: status.metadata_reopened,
             memory_bytes: status.memory_bytes,
             read_only: status.read_only,
             device: status.device,
@@ -125,7 +127,7 @@ impl From<PoolStatus> for PoolView {
                 repaired_superblock: recovery.repaired_superblock,
                 notes: recovery.notes,
             },
-            statistics: status.statistics,
+            statistics: PoolStatistics(status.statistics),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The open pool that operations run on.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use firn_engine::catalog;
 use firn_engine::error::{Error, Kind};
@@ -12,6 +14,31 @@ use firn_engine::volume::Volume;
 
 use crate::name::SnapshotName;
 
+/// Volumes that are being filled, by name: two who fill one would mix what they write.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filling(Arc<Mutex<BTreeSet<String>>>);
+
+/// A volume that only its holder fills.
+#[derive(Debug)]
+pub(crate) struct Filled {
+    filling: Filling,
+    name: String,
+}
+
+impl Filling {
+    /// Begins to fill the volume `name`; nothing when somebody else does.
+    pub(crate) fn begin(&self, name: &str) -> Option<Filled> {
+        let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        is_free.then(|| Filled { filling: self.clone(), name: name.to_owned() })
+    }
+}
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        self.filling.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
+
 /// An open pool, with the places that it is at.
 pub(crate) struct Served {
     pub(crate) pool: Pool,
@@ -19,6 +46,10 @@ pub(crate) struct Served {
     pub(crate) metadata: PathBuf,
     /// Where NBD clients on this host find its exports, when it has any.
     pub(crate) nbd: Option<Address>,
+    /// The state directory, when one was named.
+    pub(crate) state: Option<PathBuf>,
+    /// Volumes that a restore is filling now.
+    pub(crate) restoring: Filling,
 }
 
 impl Served {

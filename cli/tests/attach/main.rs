@@ -1,8 +1,9 @@
 //! Attached volumes on this machine's kernel: made, mounted, listed, taken away, and what becomes of them when either
 //! side dies.
 
-mod postgres;
 mod stage;
+#[path = "../shell/takedown.rs"]
+mod takedown;
 mod writer;
 
 use std::fs::File;
@@ -257,8 +258,13 @@ fn what_a_killed_helper_leaves_is_seen_and_put_away() {
     stage.done(&["detach", "pg"]);
 }
 
-/// Nobody may wait for it here, since its parent has ended.
+/// Nobody may wait for it here, since its parent has ended. Its first thread may be dead while others still end, and
+/// have its files open: the entry's lock too.
 fn is_zombie(pid: rustix::process::Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
+    if threads.is_ok_and(|threads| threads.count() > 1) {
+        return false;
+    }
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z')))
 }

@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use firn_engine::catalog::Tags;
@@ -14,6 +14,8 @@ use firn_engine::export::nbd::{Listen, Server, ServerOptions};
 use firn_engine::pool::{CreateOptions, Pool, PoolOptions};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::takedown::Takedown;
 
 /// The environment variable with a server's orders.
 const ORDERS: &str = "FIRN_ATTACH_SERVER";
@@ -33,8 +35,7 @@ pub(crate) struct Stage {
     folder: TempDir,
     shared: TempDir,
     server: Option<Running>,
-    /// Dropped, it tells the guard that all is well.
-    _guard: Sender<()>,
+    takedown: Option<Takedown>,
 }
 
 struct Running {
@@ -60,8 +61,8 @@ impl Stage {
         }
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on disk");
         let shared = tempfile::tempdir_in("/dev/shm").expect("a folder in shared memory");
-        let guard = guard(folder.path());
-        let mut stage = Self { folder, shared, server: None, _guard: guard };
+        let takedown = Some(Takedown::of(&folder.path().join("run"), STUCK));
+        let mut stage = Self { folder, shared, server: None, takedown };
         let create = CreateOptions { bytes: Some(POOL_BYTES), ..CreateOptions::default() };
         let pool = Pool::create(&stage.path("pool"), &create, &options(&stage.shared())).expect("created");
         for (name, bytes) in volumes {
@@ -166,7 +167,8 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        detach_all(self.folder.path());
+        // Before its server: what waits for that would wait for ever.
+        drop(self.takedown.take());
         self.kill();
     }
 }
@@ -176,29 +178,6 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command.env("FIRN_RUNTIME", folder.join("run")).env("FIRN_NBD", folder.join("nbd.sock"));
     command
-}
-
-/// Takes everything away by force: each helper is killed first, which ends requests that wait for a server.
-fn detach_all(folder: &Path) {
-    let Ok(listed) = command(folder, &["attach", "--list", "--json"]).output() else { return };
-    let left: Vec<Value> = serde_json::from_slice(&listed.stdout).unwrap_or_default();
-    for view in left {
-        let device = view["device"].as_str().unwrap_or_default();
-        let _ = command(folder, &["detach", "--force", device]).output();
-    }
-}
-
-/// Watches over a stage from a thread of its own: where the test's thread is stuck, its drop never runs.
-fn guard(folder: &Path) -> Sender<()> {
-    let (alive, ended) = channel();
-    let folder = folder.to_owned();
-    std::thread::spawn(move || {
-        if ended.recv_timeout(STUCK) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("stuck for {STUCK:?}: what is attached is taken away by force");
-            detach_all(&folder);
-        }
-    });
-    alive
 }
 
 impl Running {

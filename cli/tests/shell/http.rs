@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use serde_json::Value;
+
 /// A connection that is kept.
 pub(crate) struct Connection(BufReader<UnixStream>);
 
@@ -41,6 +43,14 @@ impl Connection {
         }
         let body = if is_chunked { self.chunks() } else { self.exactly(length) };
         Answered { status, body: String::from_utf8(body).expect("UTF-8") }
+    }
+
+    /// Asks for what must be done, and gives the view of it.
+    pub(crate) fn done(&mut self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answered = self.ask(method, path, &body);
+        assert_eq!(answered.status, 200, "{method} {path} {body}: {}", answered.body);
+        serde_json::from_str(&answered.body).expect("JSON")
     }
 
     fn chunks(&mut self) -> Vec<u8> {

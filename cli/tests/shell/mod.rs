@@ -3,7 +3,10 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod devices;
 pub(crate) mod http;
+pub(crate) mod random;
+pub(crate) mod takedown;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,6 +17,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use random::Random;
 
 /// A folder with a pool in it, or room for one.
 pub(crate) struct Shell {
@@ -126,6 +131,11 @@ impl Shell {
         self.runtime.path().join("firn.sock")
     }
 
+    /// The runtime directory: where sockets are, and what is attached is written down.
+    pub(crate) fn runtime(&self) -> PathBuf {
+        self.runtime.path().to_owned()
+    }
+
     /// The pool as answers name it: a daemon has the whole path.
     pub(crate) fn pool_name(&self) -> String {
         match self.daemon {
@@ -147,7 +157,11 @@ impl Shell {
         for variable in ["FIRN_META", "FIRN_SOCKET", "FIRN_CONFIG", "NOTIFY_SOCKET"] {
             command.env_remove(variable);
         }
+        for variable in ["FIRN_VAULT_PASSPHRASE_FILE", "FIRN_VAULT_KEY_FILE"] {
+            command.env_remove(variable);
+        }
         command.env("FIRN_POOL", "pool").env("FIRN_RUNTIME", self.runtime.path());
+        command.env("FIRN_STATE", self.folder.path().join("state"));
         command.env("TZ", "UTC").stdin(Stdio::null());
         if self.daemon.is_some() {
             command.env("FIRN_SOCKET", self.socket());
@@ -211,15 +225,12 @@ impl Drop for Shell {
     }
 }
 
-/// `bytes` bytes that differ from block to block and from seed to seed (xorshift64*).
+/// `bytes` bytes that differ from block to block and from seed to seed.
 pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = Random::new(seed);
     let mut content = Vec::with_capacity(bytes + 8);
     while content.len() < bytes {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        content.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+        content.extend_from_slice(&random.draw().to_le_bytes());
     }
     content.truncate(bytes);
     content

@@ -32,10 +32,17 @@ pub(super) struct Merge<'m, 'a> {
 /// What one page's versions add to the indexes.
 #[derive(Default)]
 struct PageEdits {
-    undo: BTreeMap<Epoch, Undo>,
+    undo: BTreeMap<Epoch, UndoEdit>,
     changed: BTreeMap<Epoch, ChangedEdit>,
     dead: BTreeMap<(Epoch, Epoch), Vec<dead::PhysicalRun>>,
     displaced_since_keyframe: u8,
+}
+
+/// A page's undo record of one interval.
+struct UndoEdit {
+    /// Whether the store has one. If not, nothing of the page died in the interval before.
+    stored: bool,
+    undo: Undo,
 }
 
 /// A page's mask of one interval, as the store has it and as it is to be.
@@ -124,7 +131,9 @@ impl<'m, 'a> Merge<'m, 'a> {
             if old.is_hole() && new.is_hole() {
                 continue;
             }
-            if let Some(interval) = interval {
+            if let Some(interval) = interval
+                && !is_known(&old, &new, interval)
+            {
                 self.change(index, interval, slot, &old, &new, edits)?;
             }
             self.displace(index, (live, interval), slot, &old, page, edits)?;
@@ -184,7 +193,7 @@ impl<'m, 'a> Merge<'m, 'a> {
             return if owned { self.edits.free(old.physical) } else { Ok(()) };
         };
         self.prepare_undo(index, interval, page, edits)?;
-        let Some(undo) = edits.undo.get_mut(&interval) else { return Ok(()) };
+        let Some(UndoEdit { undo, .. }) = edits.undo.get_mut(&interval) else { return Ok(()) };
         if undo.displaced >> slot & 1 == 0 {
             undo.displaced |= 1 << slot;
             undo.page.0[slot] = *old;
@@ -207,7 +216,9 @@ impl<'m, 'a> Merge<'m, 'a> {
         if edits.undo.contains_key(&interval) {
             return Ok(());
         }
-        let undo = match self.edits.view.undo(self.layer, index, interval)? {
+        let stored = self.edits.view.undo(self.layer, index, interval)?;
+        let is_stored = stored.is_some();
+        let undo = match stored {
             Some(stored) => stored,
             // The first displacement in the interval: the page is still what it was when the interval began.
             None if edits.displaced_since_keyframe >= KEYFRAME_ENTRIES => {
@@ -216,7 +227,7 @@ impl<'m, 'a> Merge<'m, 'a> {
             }
             None => Undo::default(),
         };
-        edits.undo.insert(interval, undo);
+        edits.undo.insert(interval, UndoEdit { stored: is_stored, undo });
         Ok(())
     }
 
@@ -229,21 +240,21 @@ impl<'m, 'a> Merge<'m, 'a> {
                 head::encode(&HeadPage { page, displaced_since_keyframe: edits.displaced_since_keyframe });
             self.edits.batch.put(Family::Head, &key, &value);
         }
-        for (end, undo) in &edits.undo {
+        for (end, UndoEdit { undo, .. }) in &edits.undo {
             self.edits.batch.put(
                 Family::History,
                 &keys::history(self.layer, index, *end),
                 &undo::encode(undo),
             );
         }
-        // Most overwrites are of blocks that changed in the interval already.
         for (end, changed) in edits.changed.iter().filter(|(_, edit)| edit.stored != Some(edit.mask)) {
             let key = keys::changed(self.layer, *end, index);
             self.edits.batch.put(Family::Changed, &key, &undo::encode_changed(&changed.mask));
         }
         for ((end, birth), mut runs) in edits.dead {
             let key = keys::dead(self.layer, end, birth, index);
-            if let Some(stored) = self.edits.view.get(Family::Dead, &key)? {
+            let may_be_stored = edits.undo.get(&end).is_none_or(|edit| edit.stored);
+            if may_be_stored && let Some(stored) = self.edits.view.get(Family::Dead, &key)? {
                 let mut before =
                     dead::decode(&stored).map_err(|source| malformed(Family::Dead, &key, source))?;
                 before.append(&mut runs);
@@ -253,4 +264,10 @@ impl<'m, 'a> Merge<'m, 'a> {
         }
         Ok(())
     }
+}
+
+/// Whether an overwrite changes nothing of the interval's mask: the old data was written in the same interval, so the
+/// mask says since then that the block changed, and that it holds data. Most overwrites are such, and need no look.
+fn is_known(old: &Entry, new: &Entry, interval: Epoch) -> bool {
+    !old.is_hole() && !new.is_hole() && old.birth > interval
 }

@@ -5,7 +5,9 @@
 //! 2. The persisted bitmap holds exactly the blocks that persisted heads and dead entries map.
 //! 3. A displaced block is kept while a live snapshot *s* sees it, birth <= s < the epoch it was displaced in;
 //!    else it is freed, and only its own layer frees it: an entry not born after the layer's origin is the origin's.
-//! 4. What is freed may be allocated again only after this batch is durable (I5): the caller does so.
+//! 4. A batch is made of the store that it is written to, and holds the state of its checkpoint, which no other has:
+//!    the store itself tells whether a checkpoint is in it.
+//! 5. What is freed may be allocated again only after this batch is durable (I5): the caller does so.
 
 mod edits;
 mod merge;
@@ -19,10 +21,10 @@ pub use reclaim::Reclaim;
 pub use usage::{layer_usage, snapshot_usage};
 
 use crate::catalog::{ObjectKey, SnapshotKey};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::format::dead::PhysicalRun;
 use crate::map::overlay::Overlay;
-use crate::map::store::{CheckpointState, Family, MapStore};
+use crate::map::store::{Batch, CheckpointState, Family, MapStore, StoreView};
 use crate::units::{Epoch, LayerId};
 
 /// What a checkpoint must know of a layer that was written to.
@@ -75,9 +77,9 @@ pub struct Work {
     pub reclaim: Vec<Reclaim>,
     /// Where the journal stands after it.
     pub state: CheckpointState,
-    /// What it did, once it was written to the store's memory. A flush that failed is then tried again by itself:
-    /// merging again would lay the overlay over its own result.
-    pub written: Arc<Mutex<Option<Outcome>>>,
+    /// What it does, once it was merged. It is merged again only while the store does not hold it: merging once more
+    /// would lay the overlay over its own result.
+    pub merged: Arc<Mutex<Option<Outcome>>>,
 }
 
 /// What a checkpoint did.
@@ -97,26 +99,39 @@ pub const RECLAIM_KEYS_MAX: u64 = 100_000;
 /// Does a checkpoint; durable on return.
 ///
 /// # Errors
-/// What RocksDB said; [`Kind::Damaged`](crate::error::Kind::Damaged) when the map contradicts itself. What is durable
-/// is then as it was, and the same work can be done again.
+/// What RocksDB said; [`Kind::Damaged`] when the map contradicts itself. The same work can then be done again, also
+/// after the store was opened anew.
 pub fn run(store: &MapStore, work: &Work) -> Result<Outcome> {
-    let mut written = work.written.lock().unwrap_or_else(PoisonError::into_inner);
-    let outcome = match written.take() {
-        Some(outcome) => outcome,
-        None => merge_and_write(store, work)?,
-    };
-    match store.flush() {
-        Ok(()) => Ok(outcome),
-        Err(error) => {
-            *written = Some(outcome);
-            Err(error)
-        }
-    }
+    let outcome = write(store, work)?;
+    store.flush()?;
+    Ok(outcome)
 }
 
-fn merge_and_write(store: &MapStore, work: &Work) -> Result<Outcome> {
+/// Brings a checkpoint into the store, whose flush then makes it durable. Whether an earlier attempt did is what the
+/// store says: each checkpoint has a state that none before it had. So a batch that a failed write, a failed flush or
+/// an opening anew has left there is only flushed, and one that they lost is made again.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn write(store: &MapStore, work: &Work) -> Result<Outcome> {
+    // Nothing that can panic leaves it half written.
+    let mut merged = work.merged.lock().unwrap_or_else(PoisonError::into_inner);
+    if store.state()? == work.state {
+        let lost = || Error::new(Kind::Bug, "write checkpoint", "the store holds one that was never merged");
+        return merged.clone().ok_or_else(lost);
+    }
+    // Merging takes long, and what it made before needs about as much room as it will now.
+    store.check_room(merged.as_ref().map_or(0, |before| before.batch_bytes))?;
     let view = store.view();
-    let mut edits = edits::Edits::new(store, &view);
+    let (batch, outcome) = merge(store, &view, work)?;
+    *merged = Some(outcome.clone());
+    store.write(batch, &work.state)?;
+    Ok(outcome)
+}
+
+/// The batch of a checkpoint over what the store holds, and what it will have done.
+fn merge<'a>(store: &'a MapStore, view: &'a StoreView<'a>, work: &Work) -> Result<(Batch<'a>, Outcome)> {
+    let mut edits = edits::Edits::new(store, view);
     let mut usage = usage::Usage::default();
     for (&layer, pages) in &work.overlay.layers {
         let frozen = work.layers.get(&layer).cloned().unwrap_or_default();
@@ -132,6 +147,5 @@ fn merge_and_write(store: &MapStore, work: &Work) -> Result<Outcome> {
     let reclaimed = reclaim::run(&work.reclaim, &work.overlay, &mut edits)?;
     let (batch, freed) = edits.finish();
     let batch_bytes = batch.bytes() as u64;
-    store.write(batch, &work.state)?;
-    Ok(Outcome { freed, reclaimed, batch_bytes })
+    Ok((batch, Outcome { freed, reclaimed, batch_bytes }))
 }

@@ -11,7 +11,7 @@ use super::{Core, Owner, Response};
 use crate::catalog::{Catalog, Head, Layer, ObjectKey, SnapshotState};
 use crate::checkpoint::{FrozenLayer, Outcome, Reclaim, Work};
 use crate::error::{Error, Kind, Result};
-use crate::journal::RECOVERY_BLOCKS;
+use crate::journal::{Position, RECOVERY_BLOCKS};
 use crate::map::cache::View;
 use crate::map::overlay::Overlay;
 use crate::map::resolve::Found;
@@ -76,6 +76,8 @@ pub(super) struct Checkpoints {
     last_ms: u64,
     /// The pool's epoch at the last one.
     epoch: Epoch,
+    /// Where the last one that was begun ends in the journal.
+    position: Option<Position>,
     work: Option<Arc<Work>>,
     waiters: Vec<(u64, Owner)>,
     failure: Option<(Error, u64)>,
@@ -92,6 +94,7 @@ impl Checkpoints {
             wanted: u64::from(wanted),
             last_ms: 0,
             epoch,
+            position: None,
             work: None,
             waiters: Vec::new(),
             failure: None,
@@ -166,14 +169,26 @@ impl Core {
             }
             return;
         }
-        if self.frozen.is_none() && self.retired.is_none() && self.checkpoint_is_due() {
-            self.freeze();
+        if self.frozen.is_none()
+            && self.retired.is_none()
+            && self.checkpoint_is_due()
+            && let Some(position) = self.position_of_its_own()
+        {
+            self.freeze(position);
         }
     }
 
-    fn freeze(&mut self) {
+    /// Where the journal ends, after the end of every earlier checkpoint (checkpoint invariant 4): one that has
+    /// nothing to take but room to give back follows an empty block. `None` while the tail has no room for that.
+    fn position_of_its_own(&mut self) -> Option<Position> {
         self.journal.seal(self.durable, &self.tail);
-        let position = self.journal.position();
+        if self.checkpoints.position == Some(self.journal.position()) {
+            self.journal.beacon(self.catalog.epoch(), self.durable, &self.tail);
+        }
+        Some(self.journal.position()).filter(|&position| self.checkpoints.position != Some(position))
+    }
+
+    fn freeze(&mut self, position: Position) {
         let overlay = Arc::new(std::mem::take(&mut self.active));
         let named = self.catalog.dirty().filter_map(|key| match key {
             ObjectKey::Layer(layer) => Some(layer),
@@ -211,10 +226,11 @@ impl Core {
         let reclaim = self.catalog.reclaims();
         self.checkpoints.started += 1;
         self.checkpoints.last_ms = self.now_ms;
+        self.checkpoints.position = Some(position);
         self.checkpoints.catalog_changed = false;
         self.frozen = Some(overlay.clone());
         self.checkpoints.work =
-            Some(Arc::new(Work { overlay, layers, fresh, objects, reclaim, state, written: Arc::default() }));
+            Some(Arc::new(Work { overlay, layers, fresh, objects, reclaim, state, merged: Arc::default() }));
         // RocksDB must never know of a write that a crash could take back (checkpoint invariant 1).
         self.flush_for(Waiter::Checkpoint);
     }

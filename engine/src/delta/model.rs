@@ -50,6 +50,7 @@ pub(crate) struct Model {
     overlay: Overlay,
     frozen: Option<Work>,
     checkpoint_epoch: Epoch,
+    checkpoints: u64,
     end: u64,
     reusable: Vec<u64>,
     /// The tag of every physical block in use.
@@ -63,6 +64,20 @@ pub(crate) struct Model {
     _home: tempfile::TempDir,
 }
 
+/// Where the model's checkpoint of this number stands.
+fn checkpoint_state(catalog: &Catalog, number: u64) -> CheckpointState {
+    CheckpointState {
+        pool_id: String::new(),
+        incarnation: 1,
+        next_lsn: Lsn(1),
+        next_sequence: number,
+        previous: 0,
+        epoch: catalog.epoch(),
+        next_id: catalog.next_id,
+        next_layer: catalog.next_layer,
+    }
+}
+
 impl Model {
     pub(crate) fn new(seed: u64) -> Self {
         let home = tempfile::tempdir().unwrap();
@@ -71,12 +86,16 @@ impl Model {
             cache_bytes: 1 << 20,
             write_buffer_bytes: 1 << 20,
         };
+        let store = MapStore::open(home.path(), true, &options).unwrap();
+        let catalog = Catalog::default();
+        store.commit(store.batch(), &checkpoint_state(&catalog, 0)).unwrap();
         Self {
-            store: MapStore::open(home.path(), true, &options).unwrap(),
-            catalog: Catalog::default(),
+            store,
+            catalog,
             overlay: Overlay::default(),
             frozen: None,
             checkpoint_epoch: Epoch(1),
+            checkpoints: 0,
             end: DATA_START,
             reusable: Vec::new(),
             allocated: BTreeMap::new(),
@@ -244,19 +263,11 @@ impl Model {
                 _ => None,
             })
             .collect();
-        let state = CheckpointState {
-            pool_id: String::new(),
-            incarnation: 1,
-            next_lsn: Lsn(1),
-            next_sequence: 1,
-            previous: 0,
-            epoch: self.catalog.epoch(),
-            next_id: self.catalog.next_id,
-            next_layer: self.catalog.next_layer,
-        };
+        self.checkpoints += 1;
+        let state = checkpoint_state(&self.catalog, self.checkpoints);
         let reclaim = self.catalog.reclaims();
         self.frozen =
-            Some(Work { overlay, layers, fresh, objects, reclaim, state, written: Default::default() });
+            Some(Work { overlay, layers, fresh, objects, reclaim, state, merged: Default::default() });
     }
 
     /// Ends the checkpoint that was frozen, if one was.

@@ -2,9 +2,11 @@
 //! snapshot finds its way.
 
 pub mod cache;
+pub mod home;
 pub mod overlay;
 pub mod resolve;
 pub mod store;
+pub mod view;
 pub mod walk;
 
 pub use crate::format::page::{Entry, Page};

@@ -2,18 +2,19 @@
 //!
 //! 1. A checkpoint is one write batch without a log, then an atomic flush of every column family: RocksDB holds
 //!    all of it or none, whatever moment the machine stops at.
-//! 2. A checkpoint is durable when `flush` has returned; one that could not be flushed is flushed again, never
-//!    merged again.
+//! 2. A checkpoint is durable when `flush` has returned, and nothing else makes it so: closing the store flushes
+//!    nothing.
 //! 3. Nothing here runs on a reactor thread.
-//! 4. RocksDB is asked to write only what the file system has room for: it does not get over every write that did
-//!    not fit, and then refuses all others until it is opened again.
+//! 4. RocksDB is asked to write only what the file system has room for. After a write or flush that failed all the
+//!    same the store takes no other: RocksDB does not get over each of them. It is opened anew (`map::home`), and
+//!    then holds the checkpoint under way or does not hold it, as after a crash.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIteratorWithThreadMode, Env, FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Env, FlushOptions,
+    Options, WriteBatch, WriteOptions,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ use crate::error::{Error, Kind, Result};
 use crate::format::Malformed;
 use crate::sys::free_bytes;
 use crate::units::{Epoch, LayerId, Lsn};
+
+pub use super::view::{Scan, StoreView};
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +80,7 @@ pub struct CheckpointState {
     pub next_layer: LayerId,
 }
 
-const STATE_KEY: &[u8] = b"!checkpoint";
+pub(super) const STATE_KEY: &[u8] = b"!checkpoint";
 
 /// How RocksDB is opened.
 #[derive(Clone)]
@@ -106,12 +109,16 @@ pub struct MapStore {
     flushed: AtomicU64,
     /// Where its files are; `None` in memory.
     directory: Option<PathBuf>,
+    /// Whether it takes writes (rule 4).
+    writable: AtomicBool,
+    /// Whether walks are to let go of it.
+    recalled: AtomicBool,
 }
 
 /// Room that a flush must leave for RocksDB's manifest and log, in bytes.
 const SPARE_BYTES: u64 = 4 << 20;
 
-fn damaged(operation: &'static str, source: rocksdb::Error) -> Error {
+pub(super) fn damaged(operation: &'static str, source: rocksdb::Error) -> Error {
     let kind = match source.kind() {
         rocksdb::ErrorKind::Corruption | rocksdb::ErrorKind::InvalidArgument => Kind::Damaged,
         rocksdb::ErrorKind::IOError if source.as_ref().contains("No space left") => Kind::OutOfSpace,
@@ -142,10 +149,47 @@ impl MapStore {
             .hint("the metadata directory belongs to the pool: give its path, or restore it with the pool"));
         }
         let cache = Cache::new_lru_cache(options.cache_bytes);
-        let mut database = Options::default();
+        let mut database = Self::database_options(options)?;
         database.create_if_missing(create);
         database.create_missing_column_families(create);
         database.set_error_if_exists(create);
+        let families = Self::families(&cache, options);
+        let db = DB::open_cf_descriptors(&database, path, families);
+        let db = db.map_err(|error| damaged("open metadata", error))?;
+        Ok(Self::new(db, cache, path, options, true))
+    }
+
+    /// Opens the RocksDB in `path` without writing anything there, for reading only: it takes no batch.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_read_only(path: &Path, options: &StoreOptions) -> Result<Self> {
+        let cache = Cache::new_lru_cache(options.cache_bytes);
+        let database = Self::database_options(options)?;
+        let families = Self::families(&cache, options);
+        let db = DB::open_cf_descriptors_read_only(&database, path, families, false);
+        let db = db.map_err(|error| damaged("open metadata", error))?;
+        Ok(Self::new(db, cache, path, options, false))
+    }
+
+    fn new(db: DB, cache: Cache, path: &Path, options: &StoreOptions, writable: bool) -> Self {
+        let directory = options.environment.is_none().then(|| path.to_owned());
+        Self {
+            db,
+            cache,
+            written: 0.into(),
+            flushed: 0.into(),
+            directory,
+            writable: writable.into(),
+            recalled: false.into(),
+        }
+    }
+
+    fn database_options(options: &StoreOptions) -> Result<Options> {
+        // The bindings have no call for it.
+        let mut database = Options::default()
+            .get_options_from_string("avoid_flush_during_shutdown=true")
+            .map_err(|error| damaged("open metadata", error))?;
         database.set_atomic_flush(true);
         database.set_paranoid_checks(true);
         database.set_max_background_jobs(2);
@@ -157,16 +201,16 @@ impl MapStore {
         if let Some(environment) = &options.environment {
             database.set_env(environment);
         }
-        let families = FAMILIES.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), Self::family_options(family, &cache, options))
-        });
+        Ok(database)
+    }
+
+    fn families(cache: &Cache, options: &StoreOptions) -> Vec<ColumnFamilyDescriptor> {
         let mut default = Options::default();
         default.set_write_buffer_size(1 << 20);
-        let all = families.into_iter().chain([ColumnFamilyDescriptor::new("default", default)]);
-        let db =
-            DB::open_cf_descriptors(&database, path, all).map_err(|error| damaged("open metadata", error))?;
-        let directory = options.environment.is_none().then(|| path.to_owned());
-        Ok(Self { db, cache, written: 0.into(), flushed: 0.into(), directory })
+        let ours = FAMILIES.into_iter().map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), Self::family_options(family, cache, options))
+        });
+        ours.chain([ColumnFamilyDescriptor::new("default", default)]).collect()
     }
 
     fn family_options(family: Family, cache: &Cache, options: &StoreOptions) -> Options {
@@ -193,13 +237,33 @@ impl MapStore {
         family_options
     }
 
-    fn family(&self, family: Family) -> &ColumnFamily {
+    pub(super) fn family(&self, family: Family) -> &ColumnFamily {
         self.db.cf_handle(family.name()).expect("every column family was opened with the store")
     }
 
     /// The store as it is now, whatever checkpoints do later.
     pub fn view(&self) -> StoreView<'_> {
-        StoreView { store: self, snapshot: self.db.snapshot() }
+        StoreView::new(self, self.db.snapshot(), false)
+    }
+
+    /// As [`view`](Self::view), for a walk: its reads fail ([`Kind::Retry`]) once the store is recalled.
+    pub(super) fn walk(&self) -> StoreView<'_> {
+        StoreView::new(self, self.db.snapshot(), true)
+    }
+
+    /// Whether walks are to let go of it.
+    pub(super) fn is_recalled(&self) -> bool {
+        self.recalled.load(Ordering::Relaxed)
+    }
+
+    /// Has walks let go of the store, or no longer.
+    pub(super) fn recall(&self, recalled: bool) {
+        self.recalled.store(recalled, Ordering::Relaxed);
+    }
+
+    /// Whether it takes batches: it was opened for writing, and none has failed (rule 4).
+    pub fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Relaxed)
     }
 
     /// An empty batch.
@@ -227,8 +291,8 @@ impl MapStore {
     /// Writes a checkpoint to memory, where every later view sees it; `flush` makes it durable.
     ///
     /// # Errors
-    /// [`Kind::OutOfSpace`] when an earlier flush found the file system full and RocksDB has not recovered, else
-    /// what RocksDB said. The store is then as it was.
+    /// [`Kind::OutOfSpace`] when the file system has no room for it, and the store is as it was; else what RocksDB
+    /// said, and the store must be opened anew.
     pub fn write(&self, batch: Batch<'_>, state: &CheckpointState) -> Result<()> {
         let mut batch = batch;
         let json = serde_json::to_vec(state).map_err(|source| {
@@ -236,21 +300,46 @@ impl MapStore {
         })?;
         batch.put(Family::Catalog, STATE_KEY, &json);
         let bytes = batch.bytes() as u64;
+        self.check_writable()?;
         self.check_room(bytes)?;
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.db.write_opt(batch.batch, &options).map_err(|error| damaged("write checkpoint", error))?;
+        self.db.write_opt(batch.batch, &options).map_err(|error| self.failed(error))?;
         self.written.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
+    /// A write or flush failed (rule 4).
+    fn failed(&self, source: rocksdb::Error) -> Error {
+        self.give_up();
+        damaged("write checkpoint", source)
+    }
+
+    /// From now on it takes no batch until it was opened anew.
+    pub(crate) fn give_up(&self) {
+        self.writable.store(false, Ordering::Relaxed);
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.is_writable() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Unavailable,
+            "write checkpoint",
+            "the metadata store must be opened again first",
+        ))
+    }
+
     /// Whether the file system has room for what is not flushed yet and `bytes` more (rule 4).
-    fn check_room(&self, bytes: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Kind::OutOfSpace`] when it has not; what the operating system said.
+    pub fn check_room(&self, bytes: u64) -> Result<()> {
         let Some(directory) = &self.directory else { return Ok(()) };
         let failed = |source| Error::io("look for room", directory.display(), source);
         let free = free_bytes(directory).map_err(failed)?;
-        let unflushed = self.written_bytes() - self.flushed.load(Ordering::Relaxed);
-        let needed = unflushed + bytes + SPARE_BYTES;
+        let needed = self.unflushed_bytes() + bytes + SPARE_BYTES;
         if free >= needed {
             return Ok(());
         }
@@ -262,15 +351,16 @@ impl MapStore {
     /// Makes durable what was written.
     ///
     /// # Errors
-    /// [`Kind::OutOfSpace`] when the file system is full, else what RocksDB said. What was written stays in memory;
-    /// flush again.
+    /// [`Kind::OutOfSpace`] when the file system has no room for it: what was written stays in memory, flush again.
+    /// Else what RocksDB said, and the store must be opened anew.
     pub fn flush(&self) -> Result<()> {
+        self.check_writable()?;
         self.check_room(0)?;
-        let written = self.written_bytes();
+        let written = self.written.load(Ordering::Relaxed);
         let families: Vec<_> = FAMILIES.iter().map(|&family| self.family(family)).collect();
         let mut options = FlushOptions::default();
         options.set_wait(true);
-        self.db.flush_cfs_opt(&families, &options).map_err(|error| damaged("write checkpoint", error))?;
+        self.db.flush_cfs_opt(&families, &options).map_err(|error| self.failed(error))?;
         self.flushed.store(written, Ordering::Relaxed);
         Ok(())
     }
@@ -298,100 +388,9 @@ impl MapStore {
         rest + self.cache.get_usage() as u64
     }
 
-    /// Bytes of batches written since the store was opened, before compaction.
-    pub fn written_bytes(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
-    }
-}
-
-/// The store at one moment: every read through it sees the same checkpoint.
-pub struct StoreView<'a> {
-    store: &'a MapStore,
-    snapshot: rocksdb::Snapshot<'a>,
-}
-
-impl StoreView<'_> {
-    /// Where its checkpoint stands.
-    ///
-    /// # Errors
-    /// As [`MapStore::state`].
-    pub fn state(&self) -> Result<CheckpointState> {
-        let json = self.get(Family::Catalog, STATE_KEY)?;
-        let json = json.ok_or_else(|| Error::new(Kind::Damaged, "open metadata", "holds no checkpoint"))?;
-        serde_json::from_slice(&json).map_err(|source| {
-            Error::new(Kind::Damaged, "open metadata", "the checkpoint's place is not readable")
-                .source(source)
-        })
-    }
-
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// What RocksDB said.
-    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<rocksdb::DBPinnableSlice<'_>>> {
-        self.snapshot
-            .get_pinned_cf(self.store.family(family), key)
-            .map_err(|error| damaged("read map", error))
-    }
-
-    /// Walks a family in key order, to before `end` when given; the caller seeks.
-    pub fn scan(&self, family: Family, end: Option<Vec<u8>>) -> Scan<'_> {
-        let mut options = ReadOptions::default();
-        if let Some(end) = end {
-            options.set_iterate_upper_bound(end);
-        }
-        options.set_total_order_seek(true);
-        Scan { raw: self.snapshot.raw_iterator_cf_opt(self.store.family(family), options) }
-    }
-
-    /// Walks the keys of a family from `start` to before `end`, calling `visit` until it says stop (`false`).
-    ///
-    /// # Errors
-    /// What RocksDB or `visit` said.
-    pub fn each(
-        &self,
-        family: Family,
-        start: &[u8],
-        end: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
-    ) -> Result<()> {
-        let mut scan = self.scan(family, Some(end.to_vec()));
-        scan.seek(start);
-        while let Some((key, value)) = scan.item()? {
-            if !visit(key, value)? {
-                break;
-            }
-            scan.advance();
-        }
-        Ok(())
-    }
-}
-
-/// Walks a column family in key order.
-pub struct Scan<'a> {
-    raw: DBRawIteratorWithThreadMode<'a, DB>,
-}
-
-impl Scan<'_> {
-    /// Goes to the first key that is not below `key`.
-    pub fn seek(&mut self, key: &[u8]) {
-        self.raw.seek(key);
-    }
-
-    /// Goes to the next key.
-    pub fn advance(&mut self) {
-        self.raw.next();
-    }
-
-    /// The key and value here, or `None` at the end.
-    ///
-    /// # Errors
-    /// What RocksDB said, when the end was not reached but reading failed.
-    pub fn item(&self) -> Result<Option<(&[u8], &[u8])>> {
-        match self.raw.item() {
-            Some(item) => Ok(Some(item)),
-            None => self.raw.status().map(|()| None).map_err(|error| damaged("read map", error)),
-        }
+    /// Bytes of batches that are not flushed: closing the store loses them.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.written.load(Ordering::Relaxed) - self.flushed.load(Ordering::Relaxed)
     }
 }
 

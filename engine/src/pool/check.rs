@@ -51,14 +51,14 @@ impl Pool {
     /// What does not agree is in the report and is no error.
     pub fn check_metadata(&self) -> Result<CheckReport> {
         self.checkpoint()?;
-        let store = self.handle().store()?;
-        let view = store.view();
-        let catalog = recovery::load_catalog(&view, &view.state()?)?;
-        // After the view: a pool only ever grows, so everything that the view may name lies inside.
-        let area = self.with_running(|running| {
-            PhysicalBlock(running.superblock.data_start)..PhysicalBlock(running.superblock.pool_blocks)
-        })?;
-        check(&view, &catalog, area, CheckOptions { discrepancies_max: DISCREPANCIES_MAX, read: None })
+        self.handle().walk(|view| {
+            let catalog = recovery::load_catalog(view, &view.state()?)?;
+            // After the view: a pool only ever grows, so everything that the view may name lies inside.
+            let area = self.with_running(|running| {
+                PhysicalBlock(running.superblock.data_start)..PhysicalBlock(running.superblock.pool_blocks)
+            })?;
+            check(view, &catalog, area, CheckOptions { discrepancies_max: DISCREPANCIES_MAX, read: None })
+        })
     }
 }
 

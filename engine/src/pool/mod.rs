@@ -23,6 +23,7 @@ use crate::core::{Core, Request};
 use crate::error::{Error, Kind, Result};
 use crate::format::superblock::Superblock;
 use crate::journal::Position;
+use crate::map::home::StoreHome;
 use crate::map::store::MapStore;
 use crate::reactor::{self, Handle, LocalClient};
 use crate::recovery::{self, RecoveryReport, TailPlace};
@@ -46,7 +47,7 @@ pub struct Pool {
 
 struct Running {
     reactor: JoinHandle<Option<Position>>,
-    store: Arc<MapStore>,
+    home: Arc<StoreHome>,
     file: Arc<DeviceFile>,
     device_kind: DeviceKind,
     superblock: Superblock,
@@ -84,7 +85,7 @@ impl Pool {
             let _ = fs::remove_file(path);
             let _ = fs::remove_dir_all(&meta);
         }
-        Self::start(file, made?, options)
+        Self::start(file, made?, &meta, options)
     }
 
     /// Opens a pool and recovers it if it was not closed. On return everything that was acknowledged before the
@@ -97,10 +98,10 @@ impl Pool {
         let file = DeviceFile::open(path, OpenMode::ReadWrite)?;
         let meta = options.meta_directory(path, file.is_block_device())?;
         let store = MapStore::open(&meta, false, &options.store)?;
-        Self::start(file, store, options)
+        Self::start(file, store, &meta, options)
     }
 
-    fn start(file: Arc<DeviceFile>, store: MapStore, options: &PoolOptions) -> Result<Self> {
+    fn start(file: Arc<DeviceFile>, store: MapStore, meta: &Path, options: &PoolOptions) -> Result<Self> {
         let mut device = open_device(file.clone(), options.device)?;
         let pool_id = recovery::read_superblock(&mut *device)?.pool_id;
         let tail_path = options.tail_path(pool_id);
@@ -113,12 +114,12 @@ impl Pool {
         let opened =
             recovery::open(&mut *device, &store, tail, |bytes| SharedFile::create(&tail_path, bytes))?;
         let core = Core::new(opened.parts, options.core.clone());
-        let store = Arc::new(store);
+        let home = Arc::new(StoreHome::new(store, meta, options.store.clone()));
         let description = device.describe();
-        let started = reactor::start(core, device, &store, Box::new(SystemClock))?;
+        let started = reactor::start(core, device, &home, Box::new(SystemClock))?;
         let running = Running {
             reactor: started.thread,
-            store,
+            home,
             file,
             device_kind: options.device,
             superblock: opened.superblock,
@@ -146,9 +147,9 @@ impl Pool {
             Ok(()) => self.handle.finish(),
             Err(_) => self.handle.abandon(),
         }
-        let Running { reactor, store, file, device_kind, superblock, tail_path, .. } = running;
+        let Running { reactor, home, file, device_kind, superblock, tail_path, .. } = running;
         let ended = reactor.join().unwrap_or(None);
-        drop(store);
+        home.close();
         settled?;
         let Some(end) = ended else {
             return Err(Error::new(
@@ -231,6 +232,7 @@ impl Drop for Pool {
             self.handle.abandon();
             // Whether it ended well makes no difference: the next open recovers.
             let _ = running.reactor.join();
+            running.home.close();
         }
     }
 }

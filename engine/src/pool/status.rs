@@ -39,6 +39,8 @@ pub struct PoolStatus {
     pub metadata_disk_bytes: u64,
     /// What the metadata store takes in memory.
     pub metadata_memory_bytes: u64,
+    /// How often the metadata store was opened anew, because a checkpoint could not be written.
+    pub metadata_reopened: u64,
     /// What the core's caches, its changes not yet checkpointed and its shared memory take.
     pub memory_bytes: u64,
     /// Why the pool takes no changes, when it takes none.
@@ -81,6 +83,8 @@ impl Pool {
         let seen = self.handle().look(see)?;
         let statistics = seen.statistics;
         let bytes = |blocks: u64| blocks * BLOCK_BYTES;
+        let home = self.with_running(|running| running.home.clone())?;
+        let (disk_bytes, memory_bytes) = home.look(|store| Ok((store.disk_bytes(), store.memory_bytes())))?;
         self.with_running(|running| PoolStatus {
             pool_id: running.superblock.pool_id.to_string(),
             created_ms: running.superblock.created_ms,
@@ -94,8 +98,9 @@ impl Pool {
             volumes: seen.volumes,
             snapshots: seen.snapshots,
             groups: seen.groups,
-            metadata_disk_bytes: running.store.disk_bytes(),
-            metadata_memory_bytes: running.store.memory_bytes(),
+            metadata_disk_bytes: disk_bytes,
+            metadata_memory_bytes: memory_bytes,
+            metadata_reopened: home.reopened(),
             memory_bytes: statistics.cache_bytes + statistics.overlay_bytes + running.tail_bytes,
             read_only: seen.read_only,
             device: running.device.clone(),

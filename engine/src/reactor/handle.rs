@@ -1,13 +1,14 @@
 //! How other threads speak to the reactor.
 
 use std::sync::mpsc::{Sender, sync_channel};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 
 use super::LocalClient;
 use crate::catalog::{Catalog, Operation};
 use crate::core::{Core, Request, Response, WorkDone};
 use crate::error::{Error, Kind, Result};
-use crate::map::store::MapStore;
+use crate::map::home::StoreHome;
+use crate::map::store::StoreView;
 use crate::sys::{BufferPool, MemorySlice, Waker};
 
 /// What the reactor is told.
@@ -72,7 +73,7 @@ struct Shared {
     messages: Sender<Message>,
     waker: Waker,
     buffers: BufferPool,
-    store: Weak<MapStore>,
+    home: Arc<StoreHome>,
     ended: Arc<EndState>,
 }
 
@@ -81,10 +82,10 @@ impl Handle {
         messages: Sender<Message>,
         waker: Waker,
         buffers: BufferPool,
-        store: &Arc<MapStore>,
+        home: Arc<StoreHome>,
         ended: Arc<EndState>,
     ) -> Self {
-        Self(Arc::new(Shared { messages, waker, buffers, store: Arc::downgrade(store), ended }))
+        Self(Arc::new(Shared { messages, waker, buffers, home, ended }))
     }
 
     fn send(&self, message: Message) {
@@ -189,12 +190,13 @@ impl Handle {
         MemorySlice::new(self.0.buffers.get(bytes), 0, bytes)
     }
 
-    /// The metadata store, to be held no longer than one operation takes.
+    /// Lets `walk` read the metadata store as it is now; it may be called again, to go on where it was, with a later
+    /// view (see [`StoreHome::walk`]). It must not wait for a checkpoint.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] after the pool was closed.
-    pub(crate) fn store(&self) -> Result<Arc<MapStore>> {
-        self.0.store.upgrade().ok_or_else(|| self.0.ended.error())
+    /// What `walk` and the store say; [`Kind::Unavailable`] after the pool was closed.
+    pub(crate) fn walk<T>(&self, walk: impl FnMut(&StoreView<'_>) -> Result<T>) -> Result<T> {
+        self.0.home.walk(walk)
     }
 
     /// Lets a client live on the reactor's thread.

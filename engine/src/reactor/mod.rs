@@ -1,6 +1,7 @@
 //! The reactor: the one thread that owns the core and the device of an open pool. Everybody else sends it messages.
 //!
-//! 1. Nothing on this thread waits, except for the device when there is nothing else to do.
+//! 1. Nothing on this thread waits, except for the device when there is nothing else to do; for a wait that is likely to
+//!    be short it stays awake (`patience`).
 //! 2. Every request is answered exactly once: by the core, or with an error when the reactor ends before that.
 //! 3. A panic here or on a worker thread becomes an error ([`Kind::Bug`]) for those who wait, never a hang.
 //! 4. An idle pool costs one look at the core's timers every 100 ms.
@@ -10,6 +11,7 @@
 
 mod client;
 mod handle;
+mod patience;
 mod transfer;
 mod workers;
 
@@ -25,19 +27,20 @@ use crate::core::{Completion, Core, Owner, Response, WorkDone, WorkItem};
 use crate::device::{Device, DeviceCompletion, DeviceRequest};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Position;
-use crate::map::store::MapStore;
+use crate::map::home::StoreHome;
 use crate::sys::Clock;
 pub use client::{LocalClient, Port};
 pub use handle::Handle;
 use handle::{EndState, Message, Reply};
+use patience::Patience;
 use workers::Workers;
 
 /// Messages taken in one cycle; the rest waits for the next, so that the device is looked at in between.
 const MESSAGES_MAX: usize = 1024;
 /// Completions handed out in one cycle, for the same reason.
 const COMPLETIONS_MAX: usize = 256;
-/// Device completions taken before their answers, and the requests that follow from them, go out. A device that has
-/// answered everything it had stands still until it gets the first of those.
+/// Device completions taken in one cycle. A device that has answered everything it had stands still until the first of
+/// those answers has gone out and the requests that follow from it have come in.
 const COMPLETIONS_STEP: usize = 4;
 /// Longest sleep: the core has timers that count seconds.
 const TICK: Duration = Duration::from_millis(100);
@@ -61,13 +64,13 @@ pub struct Started {
 pub fn start(
     core: Core,
     device: Box<dyn Device>,
-    store: &Arc<MapStore>,
+    home: &Arc<StoreHome>,
     clock: Box<dyn Clock>,
 ) -> Result<Started> {
     let (messages, inbox) = std::sync::mpsc::channel();
     let ended = Arc::new(EndState::default());
-    let workers = Workers::start(store, &messages, &device.waker())?;
-    let handle = Handle::new(messages, device.waker(), core.buffers().clone(), store, ended.clone());
+    let workers = Workers::start(home, &messages, &device.waker())?;
+    let handle = Handle::new(messages, device.waker(), core.buffers().clone(), home.clone(), ended.clone());
     let reactor = Reactor {
         core,
         device,
@@ -79,7 +82,7 @@ pub fn start(
         workers,
         in_flight: 0,
         completions: Vec::new(),
-        more: Vec::new(),
+        patience: Patience::default(),
         undelivered: Vec::new(),
         ending: None,
         free_blocks: 0,
@@ -115,8 +118,7 @@ struct Reactor {
     workers: Workers,
     in_flight: usize,
     completions: Vec<DeviceCompletion>,
-    /// What the device did while the others were taken.
-    more: Vec<DeviceCompletion>,
+    patience: Patience,
     /// Answers of the core that did not fit into one cycle, newest first.
     undelivered: Vec<Completion>,
     ending: Option<Ending>,
@@ -156,7 +158,8 @@ impl Reactor {
                 Some(Ending::Finish) if !progress && self.is_quiet() => {
                     return self.core.failure().is_none().then(|| self.core.journal_position());
                 }
-                _ if !progress => self.sleep(),
+                _ if !progress => self.rest(),
+                _ if self.patience.is_waiting() => self.patience.ended(self.clock.monotonic()),
                 _ => {}
             }
         }
@@ -190,6 +193,15 @@ impl Reactor {
         let settled = self.core.is_idle() && !self.core.is_flushing();
         // What was collected and not taken yet still counts as in flight.
         self.in_flight == 0 && self.undelivered.is_empty() && (settled || self.core.failure().is_some())
+    }
+
+    /// There is nothing to do: looks again for a moment, then sleeps.
+    fn rest(&mut self) {
+        if self.patience.is_over(self.clock.monotonic()) {
+            return self.sleep();
+        }
+        // Whoever else wants this processor, maybe the one that is waited for, goes first.
+        std::thread::yield_now();
     }
 
     fn sleep(&mut self) {
@@ -232,23 +244,15 @@ impl Reactor {
         true
     }
 
-    /// Takes what the device has done, some at a time.
+    /// Takes some of what the device has done; the rest has its turn in the next cycles.
     fn reap_device(&mut self) -> bool {
         self.device.poll(&mut self.completions);
-        let mut progress = false;
-        while !self.completions.is_empty() {
-            progress = true;
-            let step = self.completions.len().min(COMPLETIONS_STEP);
-            self.in_flight -= step;
-            for completion in self.completions.drain(..step) {
-                self.core.device_completed(completion);
-            }
-            if !self.completions.is_empty() && self.deliver() && self.submit_to_device() {
-                self.device.poll(&mut self.more);
-            }
+        let step = self.completions.len().min(COMPLETIONS_STEP);
+        self.in_flight -= step;
+        for completion in self.completions.drain(..step) {
+            self.core.device_completed(completion);
         }
-        std::mem::swap(&mut self.completions, &mut self.more);
-        progress
+        step > 0
     }
 
     fn turn_clients(&mut self) -> bool {

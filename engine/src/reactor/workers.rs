@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use super::{Message, WorkDone, WorkItem};
 use crate::checkpoint;
 use crate::error::{Error, Kind, Result};
-use crate::map::store::MapStore;
+use crate::map::home::StoreHome;
 use crate::sys::Waker;
 
 /// Threads that read map pages.
@@ -29,7 +29,7 @@ struct Channels {
 
 impl Workers {
     /// One thread for checkpoints and for letting go of memory, and a few for map pages.
-    pub(super) fn start(store: &Arc<MapStore>, messages: &Sender<Message>, waker: &Waker) -> Result<Self> {
+    pub(super) fn start(home: &Arc<StoreHome>, messages: &Sender<Message>, waker: &Waker) -> Result<Self> {
         let (checkpoints, checkpoint_queue) = channel();
         let (loads, load_queue) = channel();
         let mut workers = Self { channels: Some(Channels { checkpoints, loads }), threads: Vec::new() };
@@ -37,7 +37,7 @@ impl Workers {
         let mut queues = vec![("firn-checkpoint".to_owned(), Arc::new(Mutex::new(checkpoint_queue)))];
         queues.extend((0..LOADERS).map(|number| (format!("firn-map-{number}"), load_queue.clone())));
         for (name, queue) in queues {
-            let worker = Worker { store: store.clone(), messages: messages.clone(), waker: waker.clone() };
+            let worker = Worker { home: home.clone(), messages: messages.clone(), waker: waker.clone() };
             let named = std::thread::Builder::new().name(name.clone());
             let thread = named
                 .spawn(move || worker.work(&queue))
@@ -76,7 +76,7 @@ impl Drop for Workers {
 }
 
 struct Worker {
-    store: Arc<MapStore>,
+    home: Arc<StoreHome>,
     messages: Sender<Message>,
     waker: Waker,
 }
@@ -98,11 +98,16 @@ impl Worker {
     fn one(&self, item: WorkItem) -> Option<WorkDone> {
         match item {
             WorkItem::Load { view, page, chain, generation } => {
-                let result = guarded("a map page's reader", || self.store.view().resolve(&chain, page));
+                let look = || self.home.look(|store| store.view().resolve(&chain, page));
+                let result = guarded("a map page's reader", look);
                 Some(WorkDone::Loaded { view, page, chain, generation, result })
             }
             WorkItem::Checkpoint(work) => {
-                let result = guarded("the checkpointer", || checkpoint::run(&self.store, &work));
+                let write = || {
+                    self.home.mend()?;
+                    self.home.look(|store| checkpoint::run(store, &work))
+                };
+                let result = guarded("the checkpointer", write);
                 Some(WorkDone::Checkpointed(result))
             }
             WorkItem::Drop(overlay) => {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::device::{SimDevice, SimDisk};
 use super::random::Random;
-use crate::checkpoint;
+use crate::checkpoint::{self, Outcome, Work};
 use crate::core::{Completion, Core, CoreOptions, Owner, Request, TraceEvent, WorkDone, WorkItem};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::format::superblock::Superblock;
 use crate::journal::tail::TailShape;
+use crate::map::home::StoreHome;
 use crate::map::store::{MapStore, StoreOptions};
 use crate::recovery::{self, PoolShape, RecoveryReport, TailPlace};
 use crate::sys::{BufferPool, Memory};
@@ -35,7 +36,7 @@ pub struct Machine {
     /// The seed's randomness.
     pub random: Random,
     store_options: StoreOptions,
-    store: Option<Arc<MapStore>>,
+    home: Option<StoreHome>,
     tail: Option<Arc<Memory>>,
 }
 
@@ -46,7 +47,7 @@ pub struct Running {
     /// What opening found.
     pub report: RecoveryReport,
     device: SimDevice,
-    store: Arc<MapStore>,
+    home: StoreHome,
     superblock: Superblock,
     in_flight: usize,
     work: VecDeque<WorkItem>,
@@ -61,10 +62,8 @@ impl Machine {
     pub fn new(seed: u64) -> Result<Self> {
         let mut random = Random::new(seed);
         let disk = SimDisk::new(DISK_BLOCKS * 4096, random.next_u64());
-        let environment = rocksdb::Env::mem_env().map_err(|source| {
-            crate::error::Error::new(crate::error::Kind::Bug, "simulate", "no memory environment")
-                .source(source)
-        })?;
+        let environment = rocksdb::Env::mem_env()
+            .map_err(|source| Error::new(Kind::Bug, "simulate", "no memory environment").source(source))?;
         let store_options = StoreOptions {
             cache_bytes: 1 << 20,
             write_buffer_bytes: 256 << 10,
@@ -73,7 +72,8 @@ impl Machine {
         let store = MapStore::open(Path::new(STORE), true, &store_options)?;
         let mut device = SimDevice::open(&disk, 32)?;
         recovery::create(&mut device, &store, PoolId([5; 16]), &SHAPE, 1)?;
-        Ok(Self { disk, random, store_options, store: Some(Arc::new(store)), tail: None })
+        let home = StoreHome::new(store, Path::new(STORE), store_options.clone());
+        Ok(Self { disk, random, store_options, home: Some(home), tail: None })
     }
 
     /// Opens the pool. The store is opened anew when the process before had died.
@@ -81,9 +81,12 @@ impl Machine {
     /// # Errors
     /// What recovery said.
     pub fn open(&mut self) -> Result<Running> {
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => Arc::new(MapStore::open(Path::new(STORE), false, &self.store_options)?),
+        let home = match self.home.take() {
+            Some(home) => home,
+            None => {
+                let store = MapStore::open(Path::new(STORE), false, &self.store_options)?;
+                StoreHome::new(store, Path::new(STORE), self.store_options.clone())
+            }
         };
         let mut device = SimDevice::open(&self.disk, 4 + self.random.index(36))?;
         let place = TailPlace {
@@ -93,15 +96,22 @@ impl Machine {
             buffers: BUFFERS.with(BufferPool::clone),
         };
         let mut made = None;
-        let opened = recovery::open(&mut device, &store, place, |bytes| {
+        let new_tail = |bytes| {
             let memory = Memory::heap(bytes);
             made = Some(memory.clone());
             Ok(memory)
-        });
+        };
+        let opened = home.look(|store| recovery::open(&mut device, store, place, new_tail));
         if let Some(made) = made {
             self.tail = Some(made);
         }
-        let opened = opened.inspect_err(|_| self.store = Some(store.clone()))?;
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.home = Some(home);
+                return Err(error);
+            }
+        };
         let options = CoreOptions {
             cache_bytes: 0,
             overlay_bytes: 256 << 10,
@@ -120,7 +130,7 @@ impl Machine {
             core,
             report: opened.report,
             device,
-            store,
+            home,
             superblock: opened.superblock,
             in_flight: 0,
             work: VecDeque::new(),
@@ -128,11 +138,12 @@ impl Machine {
         })
     }
 
-    /// The store holds nothing that it has not synced, so one that is opened anew is the same as before; opening it
-    /// takes most of a run's time, so it is done one time in four.
+    /// A store that holds nothing but what it has flushed is the same when it is opened anew. Opening takes most of a
+    /// run's time, so such a one is opened anew one time in four.
     fn end_store(&mut self, running: Running) {
-        if self.random.percent(75) {
-            self.store = Some(running.store);
+        let is_flushed = |store: &MapStore| Ok(store.is_writable() && store.unflushed_bytes() == 0);
+        if running.home.look(is_flushed).is_ok_and(|flushed| flushed) && self.random.percent(75) {
+            self.home = Some(running.home);
         }
     }
 
@@ -173,9 +184,9 @@ impl Running {
         self.core.submit(owner, request);
     }
 
-    /// The metadata store.
-    pub fn store(&self) -> &Arc<MapStore> {
-        &self.store
+    /// The metadata store's home.
+    pub fn home(&self) -> &StoreHome {
+        &self.home
     }
 
     /// The superblock as it is on the disk.
@@ -197,7 +208,7 @@ impl Running {
         if random.percent(40)
             && let Some(item) = self.work.pop_front()
         {
-            self.work_on(item);
+            self.work_on(item, random);
         }
         self.core.turn(self.now_ms, self.now_ms);
         self.work.extend(self.core.take_work());
@@ -210,14 +221,17 @@ impl Running {
         (self.core.take_trace(), self.core.take_completions())
     }
 
-    fn work_on(&mut self, item: WorkItem) {
+    fn work_on(&mut self, item: WorkItem, random: &mut Random) {
         match item {
             WorkItem::Load { view, page, chain, generation } => {
-                let result = self.store.view().resolve(&chain, page);
+                let result = self.home.look(|store| store.view().resolve(&chain, page));
                 self.core.work_done(WorkDone::Loaded { view, page, chain, generation, result });
             }
             WorkItem::Checkpoint(work) => {
-                let result = checkpoint::run(&self.store, &work);
+                let result = self
+                    .home
+                    .mend()
+                    .and_then(|()| self.home.look(|store| write_checkpoint(store, &work, random)));
                 self.core.work_done(WorkDone::Checkpointed(result));
             }
             WorkItem::Drop(_) => {}
@@ -232,5 +246,28 @@ impl Running {
     /// The LSN that the next record gets.
     pub fn next_lsn(&self) -> Lsn {
         self.core.next_lsn()
+    }
+}
+
+/// Writes a checkpoint, or fails to as RocksDB does on a full file system: with the batch lost, on disk, or in memory
+/// and good for another flush. The core learns nothing but that it failed.
+fn write_checkpoint(store: &MapStore, work: &Work, random: &mut Random) -> Result<Outcome> {
+    let full = Error::new(Kind::OutOfSpace, "write checkpoint", "the simulated file system is full");
+    match random.below(100) {
+        0..2 => {
+            checkpoint::run(store, work)?;
+            store.give_up();
+            Err(full)
+        }
+        2..5 => {
+            checkpoint::write(store, work)?;
+            store.give_up();
+            Err(full)
+        }
+        5..8 => {
+            checkpoint::write(store, work)?;
+            Err(full)
+        }
+        _ => checkpoint::run(store, work),
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Run {
     lying: bool,
     /// Requests that were refused because what they needed is damaged.
     pub(super) reported: u64,
+    /// Requests that were refused for want of space.
+    refused: u64,
     report: RunReport,
 }
 
@@ -108,6 +110,7 @@ impl Run {
             paged: None,
             lying,
             reported: 0,
+            refused: 0,
             report: RunReport::default(),
         }
     }
@@ -163,8 +166,9 @@ impl Run {
             Ok(Response::Data(data)) => self.check_read(&issued, &data),
             Ok(_) => {}
             Err(error) if self.lying && error.kind() == Kind::Damaged => self.reported += 1,
+            Err(error) if error.kind() == Kind::OutOfSpace => self.refused += 1,
             Err(error) => assert!(
-                matches!(error.kind(), Kind::Invalid | Kind::NotFound | Kind::Conflict | Kind::OutOfSpace),
+                matches!(error.kind(), Kind::Invalid | Kind::NotFound | Kind::Conflict),
                 "a request failed: {error:?}"
             ),
         }
@@ -398,13 +402,14 @@ impl Run {
 
     /// Lets everything end and makes a checkpoint, as a close does.
     fn settle(&mut self, running: &mut Running) {
-        let mut asked = false;
+        // Refusals before it was asked for; another one means that it could not be made.
+        let mut asked = None;
         for _ in 0..200_000 {
             if self.issued.is_empty() {
-                if asked {
+                if asked == Some(self.refused) {
                     return;
                 }
-                asked = true;
+                asked = Some(self.refused);
                 running.core.begin_close();
                 let owner =
                     self.tag(Issued { volume: None, sector: 0, stamps: vec![], flush: true, read: None });
@@ -506,13 +511,14 @@ impl Run {
     /// The offline check finds the map whole, with everything in it.
     fn check(&mut self, running: &mut Running) {
         self.settle(running);
-        let view = running.store().view();
-        let state = running.store().state().expect("a checkpoint was made");
-        let catalog = load_catalog(&view, &state).expect("the catalog is readable");
         let superblock = running.superblock();
         let area = PhysicalBlock(superblock.data_start)..PhysicalBlock(superblock.pool_blocks);
-        let report = crate::check::check(&view, &catalog, area, CheckOptions::default())
-            .expect("the store is readable");
+        let checked = running.home().look(|store| {
+            let view = store.view();
+            let catalog = load_catalog(&view, &view.state()?)?;
+            crate::check::check(&view, &catalog, area, CheckOptions::default())
+        });
+        let report = checked.expect("the store is readable");
         assert!(
             report.is_clean(),
             "the check found: {:?}",

@@ -44,6 +44,14 @@ impl BufferPool {
         Memory::pooled(Borrowed { block: Some(block), shelves: Arc::downgrade(&self.0) })
     }
 
+    /// Bytes of memory that [`get`](Self::get) takes for so many.
+    pub fn footprint(bytes: usize) -> usize {
+        match class_of(bytes) {
+            Some(class) if class < CLASSES => 1 << (SMALLEST_BITS as usize + class),
+            _ => bytes,
+        }
+    }
+
     /// Bytes that lie idle.
     pub fn idle_bytes(&self) -> usize {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).bytes

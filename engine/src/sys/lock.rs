@@ -1,10 +1,13 @@
-//! One process per pool: opening for direct I/O and the lock on what was opened.
+//! One process per pool: opening for direct I/O and the lock on what was opened; and a lock for what can't be locked
+//! itself.
 //!
-//! The lock (`flock`) is on the open file description that does the I/O. When a process is killed, the kernel lets go
+//! The pool's lock (`flock`) is on the open file description that does the I/O. When a process is killed, the kernel lets go
 //! of it only after that process's requests in flight are over, so the next opener can't be overtaken by them. That
 //! is also why an opener tries for a while before it gives up.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,6 +47,29 @@ pub(super) fn lock(path: &Path, file: &OwnedFd, wait: Duration) -> Result<()> {
         }
         other => Error::io("lock device", path.display(), other.into()),
     })
+}
+
+/// A lock on the file `PATH.lock`, which says that this process has what is at `PATH`. It ends with the process. The
+/// file stays: who removed it could remove another's lock.
+#[derive(Debug)]
+pub struct LockBeside(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl LockBeside {
+    /// Takes it; `None` when somebody else has it. Only this user may open the file: whoever can open it can lock it.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    pub fn take(path: &Path) -> Result<Option<Self>> {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".lock");
+        let failed = |source| Error::io("lock", Path::new(&beside).display(), source);
+        let file = File::options().create(true).append(true).mode(0o600).open(&beside).map_err(failed)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the kernel has no lock that waits with a time limit")]

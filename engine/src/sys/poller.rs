@@ -36,6 +36,8 @@ pub struct Readiness {
     pub writable: bool,
     /// The other side has ended what it sends, or there was an error.
     pub hung_up: bool,
+    /// There was an error: nothing can be sent any more.
+    pub broken: bool,
 }
 
 /// A set of sockets.
@@ -98,6 +100,7 @@ impl Poller {
                 readable: hung_up || flags.contains(Flags::IN),
                 writable: flags.contains(Flags::OUT),
                 hung_up,
+                broken: flags.contains(Flags::ERR),
             }
         }));
         Ok(())

@@ -2,10 +2,17 @@
 
 #![allow(unsafe_code)]
 
+use std::fs::Permissions;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg};
 
 use super::MemorySlice;
@@ -113,6 +120,42 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+fn unix_socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?)
+}
+
+/// Listens at `path`, where there is no file yet. Who may connect is what `mode` says from the first moment that
+/// somebody can. Accepting never waits.
+///
+/// # Errors
+/// What the operating system said.
+pub fn listen_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
+    let socket = unix_socket()?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let permissions = std::fs::set_permissions(path, Permissions::from_mode(mode));
+    permissions.and_then(|()| Ok(listen(&socket, BACKLOG)?)).inspect_err(|_| {
+        // Nobody could connect to it; one that can't be removed is found dead by the next.
+        let _ = std::fs::remove_file(path);
+    })?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Whether somebody listens at `path`. It never waits, also not for one who has stopped accepting.
+///
+/// # Errors
+/// What the operating system said (no permission, not a socket for streams).
+pub fn is_listened_at(path: &Path) -> io::Result<bool> {
+    match connect(&unix_socket()?, &SocketAddrUnix::new(path)?) {
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -208,6 +208,38 @@ fn silent_handshakes_are_ended() {
     is_well(&place);
 }
 
+/// Begins large writes and goes on with them a byte at a time, which once kept everybody else's large requests
+/// waiting for as long as it liked.
+#[test]
+fn who_drips_is_closed_when_others_wait_for_the_memory() {
+    let limits = Limits { bytes: 64 << 20, stall_ms: 500, ..Limits::default() };
+    let place = Place::with(limits, DeviceKind::Auto);
+    place.volume("a", 64 * MIB);
+    let dripping = (0..4).map(|_| {
+        let mut client = Client::entered(&place, "a");
+        client.request(command::WRITE, 0, 32 << 20);
+        std::thread::spawn(move || {
+            let (sender, pause) = std::sync::mpsc::channel::<()>();
+            while client.0.write_all(&[1]).is_ok() {
+                let _ = pause.recv_timeout(std::time::Duration::from_millis(20));
+            }
+            drop(sender);
+        })
+    });
+    let dripping: Vec<_> = dripping.collect();
+    // Two of them have all the memory there is.
+    place.wait_until(|statistics| statistics.bytes_in_memory >= 64 << 20);
+    let mut large = Client::entered(&place, "a");
+    let data = noise(5, 16 << 20);
+    assert_eq!(large.write(0, &data), 0);
+    assert_same(&large.read_at(0, 16 << 20).expect("read"), &data, "beside those who drip");
+    assert!(place.server().statistics().stalled >= 2);
+    drop(large);
+    // Without others that wait nobody minds them; they end with the server.
+    place.server().stop();
+    dripping.into_iter().for_each(|one| one.join().expect("it ends"));
+}
+
 /// Takes as much memory as it gets: by large writes that are never finished, and by answers that are never taken.
 #[test]
 fn who_keeps_memory_is_closed_when_others_wait_for_it() {

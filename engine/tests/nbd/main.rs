@@ -4,6 +4,7 @@
 
 mod client;
 mod connections;
+mod fence;
 mod hostile;
 mod peers;
 mod place;

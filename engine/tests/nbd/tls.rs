@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::mpsc::channel;
 
 use firn_engine::error::Kind;
+use firn_engine::export::nbd::client::{self, ClientOptions, Reconnect};
 use firn_engine::export::nbd::protocol::handshake::{ExportQuery, option, reply};
 use firn_engine::export::nbd::{Listen, Security, Server, ServerOptions, TlsOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -152,6 +154,94 @@ h.opt_abort()
     client.send(&noise(1, 1000));
     assert!(client.is_closed());
     place.wait_until(|statistics| statistics.connections_open == 0);
+}
+
+fn connect(uri: &str) -> firn_engine::error::Result<client::Client> {
+    let options = ClientOptions { connections: 2, reconnect: Reconnect::Forever, observer: None };
+    client::Client::connect(&uri.parse().expect("a URI"), options)
+}
+
+/// Everything under way at once, both ways, and more than sockets hold.
+fn write_and_read(client: &client::Client) {
+    let (sender, answers) = channel();
+    let ask = |request| {
+        let sender = sender.clone();
+        client.submit(request, Box::new(move |result| _ = sender.send(result.expect("answered"))));
+    };
+    for at in 0..16 {
+        ask(client::Request::Write { offset: at * MIB, data: noise(at, 1 << 20), is_durable: at % 2 == 0 });
+    }
+    (0..16).for_each(|_| _ = answers.recv().expect("answered"));
+    (0..64).for_each(|at| ask(client::Request::Read { offset: at % 16 * MIB, bytes: 1 << 20 }));
+    let mut sums = Vec::new();
+    for _ in 0..64 {
+        let client::Response::Data(data) = answers.recv().expect("answered") else { panic!("data") };
+        sums.push(crc32(&data));
+    }
+    let mut expected: Vec<u32> = (0..64).map(|at| crc32(&noise(at % 16, 1 << 20))).collect();
+    sums.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(sums, expected);
+    let mut whole = vec![0; 16 << 20];
+    client.read_at(0, &mut whole).expect("read");
+    assert!((0..16).all(|at| whole[at << 20..][..1 << 20] == noise(at as u64, 1 << 20)));
+}
+
+fn crc32(data: &[u8]) -> u32 {
+    firn_engine::checksum::checksum(data)
+}
+
+#[test]
+fn our_own_client_speaks_tls() {
+    let mut place = Place::new();
+    place.volume("a", 16 * MIB);
+    let [ours, theirs] = ["ours", "theirs"].map(|name| Certificates::new(&place, name));
+    serve(&mut place, ours.server(true), Security::TlsRequired);
+    let uri = ours.uri(&place, "a");
+    write_and_read(&connect(&uri).expect("connected"));
+    // On the unix socket too, where the certificate is localhost's.
+    let folder = ours.folder.to_str().expect("plain");
+    let unix = format!("nbds+unix:///a?socket={}&tls-certificates={folder}", place.socket().display());
+    write_and_read(&connect(&unix).expect("connected"));
+    // A server that nobody we trust vouches for, or for another host, and one that does not know us.
+    let kinds = |uri: &str| connect(uri).expect_err("refused").kind();
+    assert_eq!(kinds(&theirs.uri(&place, "a")), Kind::Unavailable);
+    assert_eq!(kinds(&format!("{uri}&tls-hostname=elsewhere")), Kind::Unavailable);
+    assert_eq!(kinds(&place.uri("a")), Kind::Invalid, "no certificates are named");
+    assert_eq!(kinds(&format!("{}?tls-certificates=/nowhere", place.uri("a"))), Kind::NotFound);
+    assert_eq!(kinds(&place.uri("a").replace("nbds:", "nbd:")), Kind::Invalid, "never in plain text");
+    fs::remove_file(ours.folder.join("client-cert.pem")).expect("removed");
+    assert_eq!(kinds(&uri), Kind::Unavailable);
+    place.wait_until(|statistics| statistics.connections_open == 0);
+}
+
+/// nbdkit, ended when it is dropped.
+struct Nbdkit(std::process::Child);
+
+impl Drop for Nbdkit {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test waits for a process, with a bound")]
+fn our_client_speaks_tls_with_nbdkit() {
+    let place = Place::new();
+    let certificates = Certificates::new(&place, "tls");
+    let (socket, folder) = (place.disk.path().join("kit"), certificates.folder.to_str().expect("plain"));
+    let arguments = ["-f", "--tls=require", "--tls-verify-peer", "--tls-certificates", folder, "-U"];
+    let mut nbdkit = std::process::Command::new("nbdkit");
+    nbdkit.args(arguments).arg(&socket).args(["memory", "16M"]);
+    let _nbdkit = Nbdkit(nbdkit.spawn().expect("`make packages-test` installs it"));
+    let uri = format!("nbds+unix:///?socket={}&tls-certificates={folder}", socket.display());
+    let start = std::time::Instant::now();
+    while !socket.exists() {
+        assert!(start.elapsed().as_secs() < 60, "it does not listen");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    write_and_read(&connect(&uri).expect("connected"));
 }
 
 #[test]

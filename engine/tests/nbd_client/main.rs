@@ -134,7 +134,7 @@ fn nobody_there_and_no_such_export_are_told_apart() {
     assert_eq!(unknown.expect_err("unknown").kind(), Kind::NotFound);
     let named = Uri { export: "pg".to_owned(), ..server.uri.clone() };
     connect(&named, Reconnect::Never).expect("its name");
-    let refused = connect(&Uri { is_tls: true, ..named }, Reconnect::Never).expect_err("never in plain text");
+    let refused = connect(&Uri { is_tls: true, ..named }, Reconnect::Never).expect_err("no certificates");
     assert_eq!(refused.kind(), Kind::Invalid, "{refused}");
 }
 

@@ -31,9 +31,13 @@ pub fn check(store: &dyn Store) {
     check_clock(store);
     if store.capabilities().retention {
         check_retention(store);
+        check_locked_puts(store);
     } else {
-        let refused = refusal(store.retention(&key("objects/a")));
-        assert_eq!(refused, Kind::Invalid, "a store without locks must say so");
+        let (a, lock) = (key("objects/a"), Retention { mode: LockMode::Governance, until_ms: u64::MAX });
+        assert_eq!(refusal(store.retention(&a)), Kind::Invalid, "a store without locks must say so");
+        let unlocked = key("objects/unlocked");
+        assert_eq!(refusal(store.put_if_absent_locked(&unlocked, b"x", lock)), Kind::Invalid);
+        assert_eq!(store.head(&unlocked).expect("head"), None, "an object is there without its lock");
     }
 }
 
@@ -95,9 +99,7 @@ fn check_lists(store: &dyn Store) {
     // More than a page, and names whose order as paths is not that of their bytes.
     let mut names: Vec<String> = (0..LIST_MAX + 5).map(|index| format!("lists/n/{index:05}")).collect();
     names.extend(["lists/n-1", "lists/n.1", "lists/nn/1"].map(String::from));
-    for name in &names {
-        store.put(&key(name), b"x").expect("put");
-    }
+    each_at_once(&names, |name| store.put(&key(name), b"x").expect("put"));
     store.put(&key("listsx"), b"x").expect("put");
     names.sort();
     let page = store.list("lists/", None).expect("list");
@@ -108,13 +110,22 @@ fn check_lists(store: &dyn Store) {
         Ok(())
     })
     .expect("list");
-    assert_eq!(seen, names);
+    let differs = seen.iter().zip(&names).find(|(seen, name)| seen != name);
+    assert!(seen == names, "{} of {} are listed, from {differs:?} on wrongly", seen.len(), names.len());
     let part = store.list("lists/n.", None).expect("list");
     assert_eq!(part.iter().map(|object| object.key.as_str()).collect::<Vec<_>>(), ["lists/n.1"]);
-    for name in &names {
-        store.delete(&key(name)).expect("delete");
-    }
+    each_at_once(&names, |name| store.delete(&key(name)).expect("delete"));
     assert!(store.list("lists/", None).expect("list").is_empty());
+}
+
+/// Does something to each name, several at a time: a service is far away.
+fn each_at_once(names: &[String], act: impl Fn(&str) + Sync) {
+    let act = &act;
+    std::thread::scope(|scope| {
+        for part in names.chunks(names.len().div_ceil(RACERS)) {
+            scope.spawn(move || part.iter().for_each(|name| act(name)));
+        }
+    });
 }
 
 fn check_race(store: &dyn Store) {
@@ -153,8 +164,9 @@ fn check_retention(store: &dyn Store) {
     let hour = 3_600_000;
     store.set_retention(&name, lock(LockMode::Compliance, hour)).expect("lock");
     assert_eq!(refusal(store.delete(&name)), Kind::Conflict, "a locked object was deleted");
+    assert_eq!(refusal(store.delete_governed(&name)), Kind::Conflict, "compliance was bypassed");
     assert_eq!(refusal(store.put(&name, b"y")), Kind::Conflict, "a locked object was overwritten");
-    for shorter in [lock(LockMode::Compliance, hour - 1), lock(LockMode::Governance, hour)] {
+    for shorter in [lock(LockMode::Compliance, hour - 1_000), lock(LockMode::Governance, hour)] {
         assert_eq!(refusal(store.set_retention(&name, shorter)), Kind::Conflict, "{shorter:?}");
     }
     let longer = lock(LockMode::Compliance, 2 * hour);
@@ -165,6 +177,21 @@ fn check_retention(store: &dyn Store) {
     store.set_legal_hold(&held, true).expect("hold");
     assert!(store.legal_hold(&held).expect("hold"));
     assert_eq!(refusal(store.delete(&held)), Kind::Conflict, "a held object was deleted");
+    assert_eq!(refusal(store.delete_governed(&held)), Kind::Conflict, "a held object was deleted");
     store.set_legal_hold(&held, false).expect("release");
     store.delete(&held).expect("a released object can be deleted");
+}
+
+fn check_locked_puts(store: &dyn Store) {
+    let until_ms = store.clock_ms().expect("clock") + 3_600_000;
+    let lock = Retention { mode: LockMode::Governance, until_ms };
+    let later = Retention { mode: LockMode::Governance, until_ms: until_ms + 3_600_000 };
+    let name = key("locks/p");
+    assert_eq!(store.put_if_absent_locked(&name, b"x", lock).expect("put"), Put::Created);
+    assert_eq!(store.retention(&name).expect("retention"), Some(lock));
+    assert_eq!(store.put_if_absent_locked(&name, b"y", later).expect("put"), Put::Exists);
+    assert_eq!(store.retention(&name).expect("retention"), Some(lock), "a lost put moved a date");
+    assert_eq!(refusal(store.delete(&name)), Kind::Conflict, "a locked object was deleted");
+    store.delete_governed(&name).expect("a privileged user may");
+    assert_eq!(store.head(&name).expect("head"), None);
 }

@@ -5,6 +5,7 @@
 //! 2. The directories from the object's up to the root are synced before a put says that it is done, also when it lost
 //!    the race or found them there: who made them may have died before it came to that.
 //! 3. A file in `.staging` is locked while its writer lives. Opening the store removes those that nobody has locked.
+//! 4. A directory that may not be written to is opened for reading: each write to it says so.
 //!
 //! This is not write-once storage: whoever may write to the directory may delete from it.
 
@@ -31,15 +32,17 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// Opens the directory at `root`, and makes it when it is not there (readable by its owner only).
+    /// Opens the directory at `root`, and makes it when it is not there (readable by its owner only). One on read-only
+    /// media, or of somebody else, can be read.
     ///
     /// # Errors
     /// What the file system said.
     pub fn open(root: &Path) -> Result<Self> {
         let store = Self { root: root.to_owned() };
-        make_directories(&root.join(STAGING))?;
-        store.remove_abandoned()?;
-        Ok(store)
+        match make_directories(&root.join(STAGING)).and_then(|()| store.remove_abandoned()) {
+            Err(error) if root.is_dir() && is_forbidden(&error) => Ok(store),
+            ready => ready.map(|()| store),
+        }
     }
 
     /// Removes what dead writers left in `.staging`.
@@ -73,7 +76,14 @@ impl DirectoryStore {
             let name = u128::from_le_bytes(random_bytes::<16>()?);
             let path = self.root.join(STAGING).join(format!("{name:032x}"));
             let failed = |source| Error::io("stage object", path.display(), source);
-            let file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+            let file = match OpenOptions::new().write(true).create_new(true).open(&path) {
+                // It could not be made when the store was opened.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    make_directories(&self.root.join(STAGING))?;
+                    continue;
+                }
+                file => file.map_err(failed)?,
+            };
             let is_ours = file.try_lock().is_ok() && file.metadata().map_err(failed)?.nlink() == 1;
             if is_ours {
                 return Ok(DirectoryStage { store: self, file, path });
@@ -259,6 +269,14 @@ fn sync_directory(path: &Path) -> Result<()> {
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Whether the file system lets nobody write, or not us.
+fn is_forbidden(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| {
+        matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+    })
 }
 
 fn read_error(key: &Key, source: io::Error) -> Error {

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Capabilities, Key, ObjectInfo, Put, Retention, Stage, Store};
+use super::{Capabilities, Key, ObjectInfo, ObjectVersion, Put, Retention, Stage, Store};
 use crate::error::{Error, Kind, Result};
 
 /// What goes wrong.
@@ -145,6 +145,11 @@ impl Store for FaultyStore<'_> {
         self.call("put_if_absent", key.as_str(), body.len(), put).map(|(value, _)| value)
     }
 
+    fn put_if_absent_locked(&self, key: &Key, body: &[u8], retention: Retention) -> Result<Put> {
+        let put = || self.inner.put_if_absent_locked(key, body, retention);
+        self.call("put_if_absent_locked", key.as_str(), body.len(), put).map(|(value, _)| value)
+    }
+
     fn put(&self, key: &Key, body: &[u8]) -> Result<()> {
         self.call("put", key.as_str(), body.len(), || self.inner.put(key, body)).map(|(value, _)| value)
     }
@@ -171,6 +176,18 @@ impl Store for FaultyStore<'_> {
 
     fn delete(&self, key: &Key) -> Result<()> {
         self.plain("delete", key, || self.inner.delete(key))
+    }
+
+    fn delete_governed(&self, key: &Key) -> Result<()> {
+        self.plain("delete_governed", key, || self.inner.delete_governed(key))
+    }
+
+    fn versions(&self, key: &Key) -> Result<Vec<ObjectVersion>> {
+        self.plain("versions", key, || self.inner.versions(key))
+    }
+
+    fn get_version(&self, key: &Key, id: &str) -> Result<Vec<u8>> {
+        self.read("get_version", key, || self.inner.get_version(key, id))
     }
 
     fn retention(&self, key: &Key) -> Result<Option<Retention>> {
@@ -205,5 +222,11 @@ impl Stage for FaultyStage<'_> {
     fn publish(self: Box<Self>, key: &Key) -> Result<Put> {
         let FaultyStage { store, inner, bytes } = *self;
         store.call("publish", key.as_str(), bytes, || inner.publish(key)).map(|(value, _)| value)
+    }
+
+    fn publish_locked(self: Box<Self>, key: &Key, retention: Retention) -> Result<Put> {
+        let FaultyStage { store, inner, bytes } = *self;
+        let publish = || inner.publish_locked(key, retention);
+        store.call("publish_locked", key.as_str(), bytes, publish).map(|(value, _)| value)
     }
 }

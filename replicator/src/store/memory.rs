@@ -72,9 +72,8 @@ impl MemoryStore {
     }
 
     fn check_unlocked(&self, operation: &'static str, key: &Key, object: Option<&Object>) -> Result<()> {
-        let Some(object) = object else { return Ok(()) };
-        let is_locked = object.retention.is_some_and(|retention| retention.until_ms > self.now_ms());
-        if is_locked || object.is_held {
+        let is_locked = |retention: Retention| retention.until_ms > self.now_ms();
+        if object.is_some_and(|object| object.is_held || object.retention.is_some_and(is_locked)) {
             return Err(Error::new(Kind::Conflict, operation, format!("{key} is locked")));
         }
         Ok(())
@@ -136,6 +135,15 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn delete_governed(&self, key: &Key) -> Result<()> {
+        if let Some(object) = self.objects().get_mut(key)
+            && !object.is_held
+        {
+            object.retention.take_if(|retention| retention.mode == LockMode::Governance);
+        }
+        self.delete(key)
+    }
+
     fn retention(&self, key: &Key) -> Result<Option<Retention>> {
         Ok(self.object(key)?.retention)
     }
@@ -181,12 +189,22 @@ impl Stage for MemoryStage<'_> {
     }
 
     fn publish(self: Box<Self>, key: &Key) -> Result<Put> {
+        Ok(self.publish_with(key, None))
+    }
+
+    fn publish_locked(self: Box<Self>, key: &Key, retention: Retention) -> Result<Put> {
+        Ok(self.publish_with(key, Some(retention)))
+    }
+}
+
+impl MemoryStage<'_> {
+    fn publish_with(&self, key: &Key, retention: Option<Retention>) -> Put {
         let mut objects = self.store.objects();
         if objects.contains_key(key) {
-            return Ok(Put::Exists);
+            return Put::Exists;
         }
-        objects.insert(key.clone(), self.store.new_object(&self.body));
-        Ok(Put::Created)
+        objects.insert(key.clone(), Object { retention, ..self.store.new_object(&self.body) });
+        Put::Created
     }
 }
 

@@ -1,13 +1,16 @@
-//! Stores: where a vault's objects lie. One small trait, blocking, which a directory and (in tests) memory implement.
+//! Stores: where a vault's objects lie. One small trait, blocking, which a directory, S3 and (in tests) memory
+//! implement. [`Address`] is how a user writes one.
 //!
 //! 1. An object appears whole or not at all, and is durable when the call that made it returns.
 //! 2. Of any number of `put_if_absent` and `publish` under one key, at the same time or one after the other, exactly
 //!    one says [`Put::Created`]. This is what commits rest on.
 //! 3. A read after a returned write sees it, and so does a list.
-//! 4. A key is made of checked segments ([`Key`]), so that no key leaves the store.
+//! 4. An object that is put with a lock is never there without it.
+//! 5. A key is made of checked segments ([`Key`]), so that no key leaves the store.
 //!
 //! `contract` holds every implementation to this.
 
+mod address;
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
 mod directory;
@@ -16,11 +19,18 @@ pub mod faults;
 mod key;
 #[cfg(any(test, feature = "sim"))]
 mod memory;
+pub mod probe;
+mod s3;
+mod throttle;
+mod waiting;
 
+pub use address::Address;
 pub use directory::DirectoryStore;
 pub use key::Key;
 #[cfg(any(test, feature = "sim"))]
 pub use memory::MemoryStore;
+pub use s3::{S3Address, S3Limits, S3Store};
+pub use throttle::{Throttle, ThrottledStore};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +59,19 @@ pub struct ObjectInfo {
     pub modified_ms: u64,
 }
 
+/// One of the bodies that an object has had, or the mark of a deletion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectVersion {
+    /// The store's name for it.
+    pub id: String,
+    /// The length of its body.
+    pub bytes: u64,
+    /// When it was written by the store's clock, in ms since 1970.
+    pub modified_ms: u64,
+    /// It marks that the object was deleted, and has no body.
+    pub is_deletion: bool,
+}
+
 /// How strongly an object is locked against deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,7 +87,7 @@ pub enum LockMode {
 pub struct Retention {
     /// How strong it is.
     pub mode: LockMode,
-    /// Until when by the store's clock, in ms since 1970.
+    /// Until when by the store's clock, in ms since 1970. A store may keep it to the second, and then rounds up.
     pub until_ms: u64,
 }
 
@@ -73,7 +96,7 @@ pub struct Retention {
 pub struct Capabilities {
     /// A put that fails where something is, decided in one place.
     pub conditional_put: bool,
-    /// An overwritten or deleted object can be had back.
+    /// What a put by somebody else displaced can be had back.
     pub versions: bool,
     /// Objects can be locked until a date.
     pub retention: bool,
@@ -110,6 +133,17 @@ pub trait Store: Send + Sync {
         let mut stage = self.stage()?;
         stage.append(body)?;
         stage.publish(key)
+    }
+
+    /// Writes an object that is locked from its first moment, unless something is there; durable on return. The lock
+    /// of what is there already stays as it is.
+    ///
+    /// # Errors
+    /// As [`put_if_absent`](Self::put_if_absent); [`Kind::Invalid`] when the store has no locks.
+    fn put_if_absent_locked(&self, key: &Key, body: &[u8], retention: Retention) -> Result<Put> {
+        let mut stage = self.stage()?;
+        stage.append(body)?;
+        stage.publish_locked(key, retention)
     }
 
     /// Writes an object over what is there; durable on return.
@@ -149,6 +183,31 @@ pub trait Store: Send + Sync {
     /// [`Kind::Conflict`] when it is locked; [`Kind::Retry`], [`Kind::Unavailable`].
     fn delete(&self, key: &Key) -> Result<()>;
 
+    /// Deletes an object even while a governance lock protects it, if the store's user may do that. A compliance lock
+    /// and a legal hold still refuse.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete); [`Kind::Unavailable`] when the user may not.
+    fn delete_governed(&self, key: &Key) -> Result<()> {
+        self.delete(key)
+    }
+
+    /// The versions of an object, newest first; nothing when there never was one.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] when the store keeps no versions; [`Kind::Retry`], [`Kind::Unavailable`].
+    fn versions(&self, key: &Key) -> Result<Vec<ObjectVersion>> {
+        Err(self.cannot("list versions", key))
+    }
+
+    /// Reads one version of an object whole.
+    ///
+    /// # Errors
+    /// As [`versions`](Self::versions); [`Kind::NotFound`] when there is no such version or it marks a deletion.
+    fn get_version(&self, key: &Key, _id: &str) -> Result<Vec<u8>> {
+        Err(self.cannot("read version", key))
+    }
+
     /// The date until which an object is locked.
     ///
     /// # Errors
@@ -181,10 +240,10 @@ pub trait Store: Send + Sync {
         Err(self.cannot("set legal hold", key))
     }
 
-    /// The error of a store without locks.
+    /// The error of a store that has no locks or keeps no versions.
     fn cannot(&self, operation: &'static str, key: &Key) -> Error {
-        Error::new(Kind::Invalid, operation, format!("{} cannot lock {key}", self.name()))
-            .hint("use a store with object lock")
+        Error::new(Kind::Invalid, operation, format!("{key}: {} has neither locks nor versions", self.name()))
+            .hint("use a bucket that was created with object lock")
     }
 }
 
@@ -201,6 +260,15 @@ pub trait Stage: Send {
     /// # Errors
     /// As [`Store::put_if_absent`].
     fn publish(self: Box<Self>, key: &Key) -> Result<Put>;
+
+    /// Gives it its name and its lock at once, unless something has that name already; durable on return.
+    ///
+    /// # Errors
+    /// As [`Store::put_if_absent_locked`].
+    fn publish_locked(self: Box<Self>, key: &Key, _retention: Retention) -> Result<Put> {
+        Err(Error::new(Kind::Invalid, "put locked object", format!("{key}: the store has no locks"))
+            .hint("use a bucket that was created with object lock"))
+    }
 }
 
 /// Shows `visit` every object under `prefix`, page by page.

@@ -22,26 +22,35 @@ const SNAPSHOTS: u64 = 1_000;
 /// Writes between two of them.
 const BETWEEN: u64 = 64;
 
-pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
+/// The minute after the first.
+pub(crate) fn first(settings: &Settings) -> Result<Vec<Row>> {
+    let minute = compare(settings, |_, kept| Ok(kept.snapshot("first", Tags::new()).map(drop)?))?;
+    Ok(vec![minute.row("4 KiB random write, the minute after a snapshot", 0.95, figure::rate)])
+}
+
+/// The minute after the thousandth.
+pub(crate) fn thousandth(settings: &Settings) -> Result<Vec<Row>> {
+    let minute = compare(settings, |pool, kept| {
+        let mut few = small(kept, settings, Stop::Operations(BETWEEN));
+        for number in 0..SNAPSHOTS {
+            few.seed += 1;
+            few.run(pool)?;
+            kept.snapshot(&format!("number-{number}"), Tags::new())?;
+        }
+        Ok(())
+    })?;
+    Ok(vec![minute.row("4 KiB random write, 1,000 snapshots", 0.95, figure::rate)])
+}
+
+/// Loads a volume of which `take` took snapshots, and one that has none.
+fn compare(settings: &Settings, take: impl FnOnce(&Pool, &Volume) -> Result<()>) -> Result<Pairs> {
     let place = Place::create(settings)?;
     // Two volumes, a snapshot of one that is overwritten whole, and what waits for a checkpoint.
     let pool = place.pool(settings.file_bytes * 5)?;
     let plain = filled_volume(&pool, "plain", settings.file_bytes)?;
     let kept = filled_volume(&pool, "kept", settings.file_bytes)?;
-    let first = kept.snapshot("first", Tags::new())?;
-    let minute = alternate(&pool, [&plain, &kept], settings, PIECES, PIECE)?;
-    first.delete()?;
-    let mut few = small(&kept, settings, Stop::Operations(BETWEEN));
-    for number in 0..SNAPSHOTS {
-        few.seed += 1;
-        few.run(&pool)?;
-        kept.snapshot(&format!("number-{number}"), Tags::new())?;
-    }
-    let many = alternate(&pool, [&plain, &kept], settings, PIECES, PIECE)?;
-    Ok(vec![
-        minute.row("4 KiB random write, the minute after a snapshot", 0.95, figure::rate),
-        many.row("4 KiB random write, 1,000 snapshots", 0.95, figure::rate),
-    ])
+    take(&pool, &kept)?;
+    alternate(&pool, [&plain, &kept], settings, PIECES, PIECE)
 }
 
 fn small(volume: &Volume, settings: &Settings, stop: Stop) -> Load {

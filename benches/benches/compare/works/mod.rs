@@ -10,6 +10,7 @@ mod random_write;
 mod reopen;
 mod sequential;
 mod snapshots;
+mod vault;
 mod write_flush;
 
 use anyhow::Result;
@@ -21,9 +22,10 @@ use crate::table::Row;
 pub(crate) type Run = fn(&Settings) -> Result<Vec<Row>>;
 
 /// Every work, in the order of the table.
-pub(crate) const WORKS: [(&str, Run); 11] = [
+pub(crate) const WORKS: [(&str, Run); 16] = [
     ("random-write", random_write::run),
-    ("after-snapshot", after_snapshot::run),
+    ("after-snapshot", after_snapshot::first),
+    ("thousand-snapshots", after_snapshot::thousandth),
     ("random-read", random_read::run),
     ("write-flush", write_flush::run),
     ("sequential", sequential::run),
@@ -33,4 +35,8 @@ pub(crate) const WORKS: [(&str, Run); 11] = [
     ("metadata", metadata::run),
     ("memory", memory::run),
     ("nbd", nbd::run),
+    ("vault-database", vault::database),
+    ("vault-incompressible", vault::incompressible),
+    ("vault-bytes", vault::bytes),
+    ("vault-memory", vault::memory),
 ];

@@ -44,7 +44,7 @@ fn check_online(client: Client) -> Result<Answer> {
 }
 
 fn answer(checked: &Checked, data: bool) -> Result<Answer> {
-    let answer = Answer::new(checked, text(&checked.path, &checked.report, data))?;
+    let answer = Answer::new(checked, text(&checked.path, &checked.report.0, data))?;
     Ok(if checked.is_sound { answer } else { answer.of_damage() })
 }
 

@@ -5,9 +5,10 @@
 //! and the connection goes when nothing of it is under way in the engine.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::exports::Opened;
+use super::protocol::handshake::Fence;
 use super::receive::Receiver;
 use super::request::Serving;
 use super::send::Sender;
@@ -32,6 +33,10 @@ pub(super) struct Connection {
     pub(super) read_only: bool,
     pub(super) structured: bool,
     pub(super) contexts: Arc<Vec<Context>>,
+    /// Whose it is, where the client said so.
+    pub(super) fence: Option<Fence>,
+    /// Set by another thread when the client's connection broke behind this socket.
+    pub(super) broken: Option<Arc<AtomicBool>>,
     pub(super) counters: Arc<VolumeCounters>,
     pub(super) receiver: Receiver,
     pub(super) sender: Sender,
@@ -51,8 +56,8 @@ pub(super) struct Connection {
     pub(super) is_dirty: bool,
     /// It waits for memory that others have.
     pub(super) is_short_of_memory: bool,
-    /// When it last sent or received.
-    pub(super) moved_at: Duration,
+    /// Bytes that it has sent and received.
+    pub(super) moved: u64,
 }
 
 impl Connection {
@@ -62,10 +67,15 @@ impl Connection {
         Serving { bytes, read_only: self.read_only, structured: self.structured, has_contexts }
     }
 
-    /// Whether it keeps memory and does not go on by its client's doing.
+    /// Whether the client's connection broke: what it holds is not to be done any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.as_ref().is_some_and(|broken| broken.load(Ordering::Acquire))
+    }
+
+    /// Whether it keeps memory and it is its client who has to go on.
     pub(super) fn is_holding(&self) -> bool {
-        self.phase != Phase::Dead
-            && (self.receiver.is_within_large() || self.send_blocked && self.sender.charge() > 0)
+        let waits_for_data = self.receiver.is_within_large() && !self.readable;
+        self.phase != Phase::Dead && (waits_for_data || self.send_blocked && self.sender.charge() > 0)
     }
 }
 
@@ -94,13 +104,15 @@ impl Budget {
         Self { used: 0, most, most_of_one }
     }
 
-    /// Whether a connection that has `held` bytes may have `bytes` more.
-    pub(super) fn ask(&self, held: usize, bytes: usize) -> Grant {
+    /// Whether a connection that has `held` bytes may have `bytes` more. Beyond its own it may when it is the next in
+    /// turn: else many small requests would keep a large one waiting for ever.
+    pub(super) fn ask(&self, held: usize, bytes: usize, is_next: bool) -> Grant {
         if held > 0 && held + bytes > self.most_of_one {
             return Grant::NotToThis;
         }
         let is_own = held + bytes <= OWN_BYTES;
-        if is_own || self.used == 0 || self.used + bytes <= self.most { Grant::Yes } else { Grant::NotNow }
+        let has_room = self.used == 0 || self.used + bytes <= self.most;
+        if is_own || is_next && has_room { Grant::Yes } else { Grant::NotNow }
     }
 
     pub(super) fn take(&mut self, bytes: usize) {
@@ -124,12 +136,13 @@ mod tests {
     #[test]
     fn a_connection_has_something_of_its_own_whatever_others_have() {
         let mut budget = Budget::new(1 << 20, 512 << 10);
-        assert_eq!(budget.ask(0, 32 << 20), Grant::Yes, "nobody has anything");
+        assert_eq!(budget.ask(0, 32 << 20, true), Grant::Yes, "nobody has anything");
         budget.take(1 << 20);
-        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097), Grant::NotNow);
-        assert_eq!(budget.ask(OWN_BYTES - 4096, 4096), Grant::Yes);
-        assert_eq!(budget.ask((512 << 10) - 65_535, 65_536), Grant::NotToThis);
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097, true), Grant::NotNow);
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4096, false), Grant::Yes);
+        assert_eq!(budget.ask((512 << 10) - 65_535, 65_536, true), Grant::NotToThis);
         budget.give_back(4097);
-        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097), Grant::Yes);
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097, false), Grant::NotNow, "others come first");
+        assert_eq!(budget.ask(OWN_BYTES - 4096, 4097, true), Grant::Yes);
     }
 }

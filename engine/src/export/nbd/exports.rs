@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::offer::{ExportInfo, Exports, LISTED_MAX};
 use crate::catalog::{Catalog, Volume};
 use crate::core::Target;
 use crate::error::{Error, Kind, Result};
@@ -9,51 +10,12 @@ use crate::reactor::Handle;
 use crate::snapshot::{Pin, Snapshot};
 use crate::units::VolumeId;
 
-/// Most names that one answer lists.
-pub(super) const LISTED_MAX: usize = 4096;
 /// The context that tells data from holes.
 pub(super) const ALLOCATION: &str = "base:allocation";
 /// The context that tells which layer of a chain of clones holds the data.
 pub(super) const DEPTH: &str = "qemu:allocation-depth";
 /// What the name of a context that tells what changed since a snapshot begins with.
 pub(super) const DIRTY: &str = "qemu:dirty-bitmap:";
-
-/// What a client is told of an export.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExportInfo {
-    /// Its name.
-    pub name: String,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Whether writes are refused.
-    pub read_only: bool,
-    /// What it is, for people.
-    pub description: String,
-}
-
-/// What the handshake asks about exports. The name "" is the default export.
-pub trait Exports {
-    /// What serves an export.
-    type Opened;
-
-    /// Names of exports, at most a few thousand.
-    ///
-    /// # Errors
-    /// [`Kind::Unavailable`] when the server is about to end.
-    fn names(&self) -> Result<Vec<String>>;
-
-    /// Opens an export.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when there is none of this name.
-    fn open(&self, name: &str) -> Result<(ExportInfo, Self::Opened)>;
-
-    /// The names of the contexts that an export has.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] when there is no such export.
-    fn contexts(&self, name: &str) -> Result<Vec<String>>;
-}
 
 /// An export of a pool that a client has opened. A snapshot is not deleted for as long.
 #[derive(Debug)]

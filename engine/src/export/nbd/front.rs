@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub(super) struct Parts {
 /// A connection in its handshake.
 struct Guest {
     socket: Socket,
+    /// Set when what the socket still holds is not to be done.
+    broken: Option<Arc<AtomicBool>>,
     handshake: Handshake,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -181,8 +184,16 @@ impl Front {
         }
         let (handshake, output) = Handshake::new(tls);
         let deadline = SystemClock.monotonic() + Duration::from_millis(self.parts.limits.handshake_ms);
-        let guest =
-            Guest { socket, handshake, input: Vec::new(), output, sent: 0, then: Then::GoOn, deadline };
+        let guest = Guest {
+            socket,
+            broken: None,
+            handshake,
+            input: Vec::new(),
+            output,
+            sent: 0,
+            then: Then::GoOn,
+            deadline,
+        };
         let key = self.guests.insert(guest);
         self.parts.counters.connections_open.add(1);
         match self.poller.add(&self.guests[key].socket, key as u64, Interest::ReadWrite) {
@@ -218,9 +229,12 @@ impl Front {
         // The socket moves to the bridge, and the bridge's other side takes its place.
         let (placeholder, _) = Socket::pair()?;
         let socket = std::mem::replace(&mut guest.socket, placeholder);
-        let (plain, bridge) = tls::begin(socket, config.clone()).map_err(io::Error::other)?;
+        let broken = Arc::new(AtomicBool::new(false));
+        let begun = tls::begin(socket, config.clone(), broken.clone());
+        let (plain, bridge) = begun.map_err(io::Error::other)?;
         self.poller.add(&plain, key as u64, Interest::ReadWrite)?;
         guest.socket = plain;
+        guest.broken = Some(broken);
         guest.handshake.established();
         self.bridges.push(bridge);
         Ok(())
@@ -245,6 +259,8 @@ impl Front {
             read_only: entered.info.read_only,
             structured: entered.structured,
             contexts: Arc::new(contexts),
+            fence: entered.fence,
+            broken: guest.broken,
         };
         if self.parts.admitted.send(Command::Admit(Box::new(admitted))).is_err() {
             // The pool was closed.

@@ -8,9 +8,9 @@
 //! *flags* -> *options* -(`EXPORT_NAME`, `GO`)-> entered; -(`ABORT`, too many options, a wrong magic)-> ended;
 //! -(`STARTTLS`)-> *options* again, inside TLS. *passing over* is within *options*, for an option that is too long.
 
-use super::exports::{ExportInfo, Exports, LISTED_MAX};
+use super::offer::{ExportInfo, Exports, LISTED_MAX};
 use super::protocol::handshake::{
-    CLIENT_FLAGS_BYTES, ContextQuery, ExportQuery, Info, OPTION_HEADER_BYTES, OptionHeader, context,
+    CLIENT_FLAGS_BYTES, ContextQuery, ExportQuery, Fence, Info, OPTION_HEADER_BYTES, OptionHeader, context,
     export_name_answer, flags, greeting, info, option, put_reply, reply, server, transmission_flags,
 };
 use super::protocol::{Malformed, STRING_BYTES_MAX};
@@ -66,6 +66,8 @@ pub struct Entered<T> {
     pub structured: bool,
     /// The chosen contexts; each has its place here as its number.
     pub contexts: Vec<String>,
+    /// Whose earlier connections it ends.
+    pub fence: Option<Fence>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,7 @@ pub struct Handshake {
     structured: bool,
     /// The export that contexts were chosen for, and which.
     contexts: Option<(String, Vec<String>)>,
+    fence: Option<Fence>,
     options: u32,
 }
 
@@ -102,6 +105,7 @@ impl Handshake {
             fixed: false,
             structured: false,
             contexts: None,
+            fence: None,
             options: 0,
         };
         (begun, greeting(flags::FIXED_NEWSTYLE | flags::NO_ZEROES).to_vec())
@@ -112,6 +116,7 @@ impl Handshake {
         self.tls = TlsState::Established;
         self.structured = false;
         self.contexts = None;
+        self.fence = None;
     }
 
     /// Takes bytes from the front of `input`, as many as it can use, and appends what is to be sent to `out`. Returns
@@ -203,6 +208,13 @@ impl Handshake {
                 answer.done();
             }
             option::STRUCTURED_REPLY => answer.refuse(reply::ERR_INVALID, "this option has no data"),
+            option::FENCE => match Fence::decode(data) {
+                Ok(fence) => {
+                    self.fence = Some(fence);
+                    answer.done();
+                }
+                Err(malformed) => answer.malformed(malformed),
+            },
             option::LIST_META_CONTEXT => self.list_contexts(data, &mut answer, exports),
             option::SET_META_CONTEXT => self.set_contexts(data, &mut answer, exports),
             _ => answer.refuse(reply::ERR_UNSUP, "this option is not known here"),
@@ -271,7 +283,7 @@ impl Handshake {
         // Contexts that were chosen for another export say nothing of this one.
         let contexts = self.contexts.take().filter(|(name, _)| name == asked).map(|(_, chosen)| chosen);
         let contexts = contexts.unwrap_or_default();
-        Step::Enter(Entered { opened, info, structured: self.structured, contexts })
+        Step::Enter(Entered { opened, info, structured: self.structured, contexts, fence: self.fence })
     }
 
     fn transmission_flags(&self, export: &ExportInfo) -> u16 {

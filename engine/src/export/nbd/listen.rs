@@ -1,17 +1,23 @@
 //! Listening sockets: bound, and a dead server's unix socket replaced.
+//!
+//! 1. The lock on `PATH.lock` says which server has a unix socket: two that start at once can't replace each other's.
+//! 2. A unix socket is for its user and group from the first moment.
 
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::handshake::TlsState;
 use super::options::{Listen, Security};
 use crate::error::{Error, Kind, Result};
-use crate::sys::Socket;
+use crate::sys::{LockBeside, Socket, is_listened_at, listen_unix};
+
+/// Reads and writes for the user and the group.
+const SOCKET_MODE: u32 = 0o660;
 
 /// Where a server can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +65,7 @@ pub(super) struct Listener {
 
 #[derive(Debug)]
 enum Bound {
-    Unix(UnixListener),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] LockBeside),
     Tcp(TcpListener),
 }
 
@@ -67,7 +73,8 @@ impl Listener {
     pub(super) fn bind(listen: &Listen, has_tls: bool) -> Result<Self> {
         match listen {
             Listen::Unix(path) => {
-                let socket = Bound::Unix(bind_unix(path)?);
+                let (socket, lock) = bind_unix(path)?;
+                let socket = Bound::Unix(socket, lock);
                 let tls = if has_tls { TlsState::Offered } else { TlsState::Absent };
                 Ok(Self { socket, address: Address::Unix(path.clone()), tls })
             }
@@ -96,7 +103,7 @@ impl Listener {
     /// The next connection; `None` when there is none now.
     pub(super) fn accept(&self) -> io::Result<Option<Socket>> {
         let accepted = match &self.socket {
-            Bound::Unix(socket) => socket.accept().map(|(stream, _)| Socket::new(stream)),
+            Bound::Unix(socket, _) => socket.accept().map(|(stream, _)| Socket::new(stream)),
             Bound::Tcp(socket) => socket.accept().map(|(stream, _)| Socket::new(stream)),
         };
         match accepted {
@@ -117,7 +124,7 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
-            Bound::Unix(socket) => socket.as_fd(),
+            Bound::Unix(socket, _) => socket.as_fd(),
             Bound::Tcp(socket) => socket.as_fd(),
         }
     }
@@ -136,40 +143,50 @@ fn failed(address: impl std::fmt::Display, source: io::Error) -> Error {
     Error::io("listen for NBD", address, source)
 }
 
-fn bind_unix(path: &Path) -> Result<UnixListener> {
+fn bind_unix(path: &Path) -> Result<(UnixListener, LockBeside)> {
     let failed = |source| failed(path.display(), source);
+    let taken = || {
+        let detail = format!("another server listens at {}", path.display());
+        Error::new(Kind::Conflict, "listen for NBD", detail).hint("stop it, or choose another path")
+    };
+    let lock = LockBeside::take(path)?.ok_or_else(taken)?;
     if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-        match UnixStream::connect(path) {
-            Ok(_) => {
-                let detail = format!("another server listens at {}", path.display());
-                return Err(Error::new(Kind::Conflict, "listen for NBD", detail)
-                    .hint("stop it, or choose another path"));
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(failed)?;
-            }
-            Err(error) => return Err(failed(error)),
+        // A program that knows nothing of the lock may have it.
+        if is_listened_at(path).map_err(failed)? {
+            return Err(taken());
         }
+        fs::remove_file(path).map_err(failed)?;
     }
-    let socket = UnixListener::bind(path).map_err(failed)?;
-    socket.set_nonblocking(true).map_err(failed)?;
-    Ok(socket)
+    Ok((listen_unix(path, SOCKET_MODE).map_err(failed)?, lock))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn a_dead_servers_socket_is_replaced_and_a_live_ones_is_not() {
         let place = tempfile::tempdir().expect("a directory");
         let listen = Listen::Unix(place.path().join("nbd"));
-        drop(UnixListener::bind(place.path().join("nbd")).expect("bound"));
+        let path = place.path().join("nbd");
+        drop(UnixListener::bind(&path).expect("bound"));
         let live = Listener::bind(&listen, false).expect("the dead one's file is replaced");
+        let mode = std::fs::metadata(&path).expect("a socket").permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
         assert_eq!(Listener::bind(&listen, false).expect_err("refused").kind(), Kind::Conflict);
-        assert!(live.accept().expect("asked").is_some(), "the second one had to connect to see it");
+        let _client = UnixStream::connect(&path).expect("connected");
+        assert!(live.accept().expect("asked").is_some());
         drop(live);
-        assert!(!place.path().join("nbd").exists());
+        assert!(!path.exists());
+        // Another program's, which accepts nobody: its queue is full, and who asks must not wait in it.
+        let strange = UnixListener::bind(&path).expect("bound");
+        let waiting: Vec<bool> = (0..10_000).map(|_| is_listened_at(&path).expect("asked")).collect();
+        assert!(waiting.iter().all(|is_live| *is_live));
+        assert_eq!(Listener::bind(&listen, false).expect_err("refused").kind(), Kind::Conflict);
+        drop(strange);
+        std::fs::remove_file(&path).expect("removed");
         std::fs::write(place.path().join("nbd"), b"precious").expect("written");
         assert!(Listener::bind(&listen, false).is_err(), "what is no socket is left alone");
         assert_eq!(std::fs::read(place.path().join("nbd")).expect("read"), b"precious");

@@ -16,6 +16,7 @@ mod finders;
 mod front;
 mod handshake;
 mod listen;
+mod offer;
 mod options;
 pub mod protocol;
 mod receive;
@@ -28,9 +29,9 @@ mod status;
 mod tls;
 mod traffic;
 
-pub use exports::{ExportInfo, Exports};
 pub use handshake::{Entered, Handshake, Step, TlsState};
 pub use listen::Address;
+pub use offer::{ExportInfo, Exports};
 pub use options::{Limits, Listen, Security, ServerOptions, TlsOptions};
 pub use server::Server;
 pub use statistics::{KindStatistics, LATENCY_BUCKETS, Statistics, VolumeStatistics};

@@ -17,7 +17,7 @@ pub struct ServerOptions {
 /// A place to listen at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// A unix socket. Who may connect is for the permissions of its directory to say; TLS is offered when there is a
+    /// A unix socket, for its user and group. TLS is offered when there is a
     /// certificate. The file of a server that is gone is replaced.
     Unix(PathBuf),
     /// A TCP port; 0 takes a free one.
@@ -63,8 +63,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Longest time for a handshake, in ms.
     pub handshake_ms: u64,
-    /// A connection that has begun to send or to take something large and does not go on for this long, in ms, is
-    /// closed when others wait for the memory.
+    /// A connection that has begun to send or to take something large, while others wait for the memory, is closed
+    /// when it moves less than 1 MiB a second over a time this long, in ms.
     pub stall_ms: u64,
     /// Longest time that a stop waits for requests under way and for clients to take their answers, in ms.
     pub stop_ms: u64,

@@ -16,7 +16,7 @@ use crate::sys::{BufferPool, MemorySlice, Socket};
 /// Size of a buffer.
 const BUFFER_BYTES: usize = 128 << 10;
 /// Most bytes that a small write carries.
-const SMALL_BYTES_MAX: u32 = 64 << 10;
+pub(super) const SMALL_BYTES_MAX: u32 = 64 << 10;
 
 /// What the bytes so far hold.
 #[derive(Debug)]

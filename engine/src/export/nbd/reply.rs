@@ -35,19 +35,19 @@ impl Reply<'_> {
         }
     }
 
-    /// What was read. Long runs of zeros are told, unless the client wants one piece.
-    pub(super) fn data(self, request: &transmission::Request, data: MemorySlice) {
+    /// What was read, in a buffer of `charge` bytes. Long runs of zeros are told, unless the client wants one piece.
+    pub(super) fn data(self, request: &transmission::Request, data: MemorySlice, charge: usize) {
         debug_assert_eq!(request.command, command::READ);
         let (cookie, offset) = (self.cookie, request.offset);
         if !self.structured {
-            self.done_with(data);
+            self.done_with(data, charge);
             return;
         }
         let fragments = request.flags & command_flags::DF == 0;
         let runs = if fragments { runs(&data, offset) } else { vec![(data.len(), false)] };
         let last_data = runs.iter().rposition(|&(_, zero)| !zero);
         // The slices keep the whole buffer, holes included, until the last of them is sent.
-        let mut uncharged = data.len();
+        let mut uncharged = charge.max(data.len());
         let mut at = 0;
         for (index, &(length, zero)) in runs.iter().enumerate() {
             let flags = if index + 1 == runs.len() { chunk::DONE } else { 0 };
@@ -66,10 +66,9 @@ impl Reply<'_> {
         }
     }
 
-    fn done_with(self, data: MemorySlice) {
+    fn done_with(self, data: MemorySlice, charge: usize) {
         let reply = SimpleReply { error: 0, cookie: self.cookie };
         self.sender.head(|out| out.extend_from_slice(&reply.encode()));
-        let charge = data.len();
         self.sender.data(data, charge);
     }
 
@@ -137,8 +136,8 @@ mod tests {
             offset: 0,
             length: 64 * 4096,
         };
-        Reply { sender: &mut sender, cookie: 1, structured: true }.data(&request, data);
-        assert_eq!(sender.charge(), 64 * BLOCK_LEN);
+        Reply { sender: &mut sender, cookie: 1, structured: true }.data(&request, data, 128 * BLOCK_LEN);
+        assert_eq!(sender.charge(), 128 * BLOCK_LEN);
     }
 
     #[test]

@@ -26,8 +26,8 @@ enum Piece {
 pub(super) struct Flushed {
     /// Charge that is over.
     pub(super) charge: usize,
-    /// Whether something went out.
-    pub(super) moved: bool,
+    /// Bytes that went out.
+    pub(super) bytes: usize,
     /// Whether the socket takes no more.
     pub(super) blocked: bool,
 }
@@ -89,13 +89,11 @@ impl Sender {
 
     /// Sends what the socket takes.
     pub(super) fn flush(&mut self, socket: &Socket) -> io::Result<Flushed> {
-        let mut flushed = Flushed { charge: 0, moved: false, blocked: false };
-        let mut sent = 0;
-        while !self.pieces.is_empty() && sent < FLUSH_BYTES_MAX {
+        let mut flushed = Flushed { charge: 0, bytes: 0, blocked: false };
+        while !self.pieces.is_empty() && flushed.bytes < FLUSH_BYTES_MAX {
             match self.send(socket) {
                 Ok(bytes) => {
-                    sent += bytes;
-                    flushed.moved = true;
+                    flushed.bytes += bytes;
                     flushed.charge += self.passed(bytes);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -5,11 +5,13 @@
 //!
 //! 1. Nothing reaches the plain side before the client is authenticated, where that is asked for.
 //! 2. Memory is bounded: one buffer each way, and what rustls keeps of one record.
-//! 3. When either side ends, what it had said before is delivered first, for at most [`LINGER`].
+//! 3. When either side ends, what it had said before is delivered first, for at most [`LINGER`]. A client whose
+//!    connection breaks, in TCP or in TLS, has not ended: what it had said is marked as not to be done any more.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ pub(super) fn configure(options: &TlsOptions) -> Result<Arc<ServerConfig>> {
     Ok(Arc::new(builder.with_single_cert(chain, key).map_err(failed)?))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<std::result::Result<_, _>>);
     let found: Vec<_> = read.map_err(|source| unreadable(path, source))?;
     if found.is_empty() {
@@ -64,22 +66,27 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-fn unreadable(path: &Path, source: rustls::pki_types::pem::Error) -> Error {
+pub(super) fn unreadable(path: &Path, source: rustls::pki_types::pem::Error) -> Error {
     match source {
         rustls::pki_types::pem::Error::Io(source) => Error::io("read TLS file", path.display(), source),
         other => invalid(path, other),
     }
 }
 
-fn invalid(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn invalid(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(Kind::Invalid, "set up TLS", path.display().to_string()).source(source)
 }
 
-/// Speaks TLS on `socket` from here on, on a thread; returns the plain side.
+/// Speaks TLS on `socket` from here on, on a thread; returns the plain side. `broken` is set before the plain side
+/// ends if that is because the connection broke.
 ///
 /// # Errors
 /// What the operating system said (no more threads or file descriptors).
-pub(super) fn begin(socket: Socket, config: Arc<ServerConfig>) -> Result<(Socket, JoinHandle<()>)> {
+pub(super) fn begin(
+    socket: Socket,
+    config: Arc<ServerConfig>,
+    broken: Arc<AtomicBool>,
+) -> Result<(Socket, JoinHandle<()>)> {
     let failed = |source| Error::io("start TLS", "a connection", source);
     let (plain, ours) = Socket::pair().map_err(failed)?;
     let tls = ServerConnection::new(config)
@@ -87,8 +94,8 @@ pub(super) fn begin(socket: Socket, config: Arc<ServerConfig>) -> Result<(Socket
     let poller = Poller::new().map_err(failed)?;
     poller.add(&socket, 0, Interest::ReadWrite).map_err(failed)?;
     poller.add(&ours, 1, Interest::ReadWrite).map_err(failed)?;
-    let bridge =
-        Bridge { tls, client: socket, plain: ours, inward: Flow::default(), outward: Flow::default() };
+    let (inward, outward) = (Flow::default(), Flow::default());
+    let bridge = Bridge { tls, client: socket, plain: ours, inward, outward, broken };
     let named = std::thread::Builder::new().name("firn-nbd-tls".to_owned()).stack_size(256 << 10);
     let thread = named.spawn(move || bridge.run(poller)).map_err(failed)?;
     Ok((plain, thread))
@@ -129,6 +136,7 @@ struct Bridge {
     inward: Flow,
     /// From the server to the client.
     outward: Flow,
+    broken: Arc<AtomicBool>,
 }
 
 impl Bridge {
@@ -140,6 +148,7 @@ impl Bridge {
                 // One more attempt, so that the client hears what was wrong.
                 Err(_) => {
                     let _ = self.tls.write_tls(&mut Stream(&self.client));
+                    self.broken.store(true, Ordering::Release);
                     return;
                 }
                 Ok(true) => continue,

@@ -1,10 +1,13 @@
 //! The same requests, waited for, and of any length.
 
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 
 use super::super::protocol::allocation;
 use super::{Client, Request, Response, StatusExtent, closed};
 use crate::error::{Error, Kind, Result};
+
+/// Requests of one call that are under way at once.
+const UNDER_WAY_MAX: usize = 8;
 
 /// A run of bytes of which the server says the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,35 +32,65 @@ impl Client {
         receiver.recv().unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Fills `into` from `offset`, as many requests as that takes, one after the other.
+    /// Fills `into` from `offset`, by as many requests as that takes, several at once.
     ///
     /// # Errors
     /// As [`Client::submit`] hands to its callback; `into` is then filled in part.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<()> {
-        let mut at = offset;
-        for part in into.chunks_mut(self.longest()) {
-            let bytes = u32::try_from(part.len()).unwrap_or(u32::MAX);
-            match self.call(Request::Read { offset: at, bytes })? {
-                Response::Data(data) => part.copy_from_slice(&data),
-                other => return Err(unexpected(&other)),
+        let (longest, length) = (self.longest(), into.len());
+        let requests = (0..length).step_by(longest).map(|at| Request::Read {
+            offset: offset.saturating_add(at as u64),
+            bytes: u32::try_from(longest.min(length - at)).unwrap_or(u32::MAX),
+        });
+        self.pipeline(requests, |number, response| match response {
+            Response::Data(data) => {
+                into[number * longest..][..data.len()].copy_from_slice(&data);
+                Ok(())
             }
-            at = at.saturating_add(bytes.into());
-        }
-        Ok(())
+            other => Err(unexpected(&other)),
+        })
     }
 
-    /// Writes `data` at `offset`, as many requests as that takes, one after the other. It is durable after the next
+    /// Writes `data` at `offset`, by as many requests as that takes, several at once. It is durable after the next
     /// [`flush`](Client::flush).
     ///
     /// # Errors
-    /// As [`Client::submit`] hands to its callback; a part may then be written.
+    /// As [`Client::submit`] hands to its callback; some parts may then be written and others not.
     pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
-        let mut at = offset;
-        for part in data.chunks(self.longest()) {
-            self.call(Request::Write { offset: at, data: part.to_vec(), is_durable: false })?;
-            at = at.saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        let longest = self.longest();
+        let requests = data.chunks(longest).enumerate().map(|(number, part)| Request::Write {
+            offset: offset.saturating_add((number * longest) as u64),
+            data: part.to_vec(),
+            is_durable: false,
+        });
+        self.pipeline(requests, |_, _| Ok(()))
+    }
+
+    /// Sends the requests in their order and gives `take` each answer with its request's number. After an error
+    /// nothing more is sent, and what is under way is waited for.
+    fn pipeline(
+        &self,
+        requests: impl Iterator<Item = Request>,
+        mut take: impl FnMut(usize, Response) -> Result<()>,
+    ) -> Result<()> {
+        let mut requests = requests.enumerate();
+        let (sender, answers) = channel();
+        let (mut result, mut under_way) = (Ok(()), 0);
+        loop {
+            while under_way < UNDER_WAY_MAX && result.is_ok() {
+                let Some((number, request)) = requests.next() else { break };
+                let sender = sender.clone();
+                // The receiver waits below for every answer.
+                self.submit(request, Box::new(move |answer| _ = sender.send((number, answer))));
+                under_way += 1;
+            }
+            if under_way == 0 {
+                return result;
+            }
+            let (number, answer) = answers.recv().map_err(|_| closed())?;
+            under_way -= 1;
+            result = result.and(answer.and_then(|response| take(number, response)));
         }
-        Ok(())
     }
 
     /// Makes a range zeros, as holes where the server can.

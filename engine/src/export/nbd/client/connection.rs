@@ -4,6 +4,7 @@ use std::io::{self, BufReader, IoSlice, Read, Write};
 use std::time::Duration;
 
 use super::handshake::{self, Export};
+use super::route::Route;
 use super::socket::Socket;
 use super::uri::Uri;
 use crate::error::{Error, Kind};
@@ -72,12 +73,21 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects and takes the export.
-    pub(super) fn open(uri: &Uri) -> Result<Self, OpenError> {
+    pub(super) fn open(route: &Route) -> Result<Self, OpenError> {
+        let uri = &route.uri;
         let failed = |source| OpenError::Failed(unreachable(uri, source));
         let socket = Socket::connect(&uri.address).map_err(failed)?;
         socket.set_read_time(Some(HANDSHAKE_TIME)).map_err(failed)?;
         let (mut reader, mut writer) = halves(&socket);
-        let export = handshake::negotiate(&mut reader, &mut writer, uri)?;
+        handshake::greet(&mut reader, &mut writer, uri)?;
+        if let Some(tls) = &route.tls {
+            handshake::start_tls(&mut reader, &mut writer, uri)?;
+            let failed = |source| OpenError::Failed(tls_failed(uri, source));
+            let (encrypted, encrypting) = tls.begin(&socket).map_err(failed)?;
+            reader = BufReader::with_capacity(READ_BUFFER_BYTES, Box::new(encrypted));
+            writer.to = Box::new(encrypting);
+        }
+        let export = handshake::negotiate(&mut reader, &mut writer, route)?;
         socket.set_read_time(None).map_err(failed)?;
         Ok(Self { reader, writer, socket, export })
     }
@@ -87,6 +97,14 @@ fn halves(socket: &Socket) -> (ReadHalf, WriteHalf) {
     let reader =
         BufReader::with_capacity(READ_BUFFER_BYTES, Box::new(socket.clone()) as Box<dyn Read + Send>);
     (reader, WriteHalf { to: Box::new(socket.clone()), socket: socket.clone() })
+}
+
+fn tls_failed(uri: &Uri, source: io::Error) -> Error {
+    let error = Error::new(Kind::Unavailable, "speak TLS with NBD server", uri.address.to_string());
+    error.source(source).hint(
+        "is the server's certificate from the authority in ca-cert.pem, and for this host? If not for the host, name \
+         whose it is: &tls-hostname=NAME",
+    )
 }
 
 fn unreachable(uri: &Uri, source: io::Error) -> Error {

@@ -8,6 +8,7 @@ use super::super::protocol::handshake::{
     option, reply, transmission_flags,
 };
 use super::connection::{OpenError, ReadHalf, WriteHalf};
+use super::route::Route;
 use super::uri::Uri;
 use crate::error::{Error, Kind};
 
@@ -68,10 +69,33 @@ impl Export {
     }
 }
 
-/// Shakes hands and takes the export.
-pub(super) fn negotiate(from: &mut ReadHalf, to: &mut WriteHalf, uri: &Uri) -> Result<Export, OpenError> {
+/// The first words of both.
+pub(super) fn greet(from: &mut ReadHalf, to: &mut WriteHalf, uri: &Uri) -> Result<(), OpenError> {
+    Hand { from, to, uri }.greet()
+}
+
+/// Asks for TLS. What comes next is its handshake.
+pub(super) fn start_tls(from: &mut ReadHalf, to: &mut WriteHalf, uri: &Uri) -> Result<(), OpenError> {
     let mut hand = Hand { from, to, uri };
-    hand.greet()?;
+    if !hand.is_granted(option::STARTTLS, &[])? {
+        // Never in plain text what was asked to be encrypted.
+        let refused = hand.error(Kind::Invalid, "the server does not speak TLS");
+        return Err(OpenError::Failed(refused.hint("write nbd instead of nbds to do without")));
+    }
+    match hand.from.buffer() {
+        [] => Ok(()),
+        _ => Err(hand.malformed(Malformed("the server went on in plain text after TLS was agreed"))),
+    }
+}
+
+/// Takes the export.
+pub(super) fn negotiate(from: &mut ReadHalf, to: &mut WriteHalf, route: &Route) -> Result<Export, OpenError> {
+    let uri = &route.uri;
+    let mut hand = Hand { from, to, uri };
+    if let Some(fence) = route.next_fence() {
+        // A server that does not know it does without.
+        hand.is_granted(option::FENCE, &fence.encode())?;
+    }
     let export = uri.export.as_str();
     let mut allocation = None;
     if hand.is_granted(option::STRUCTURED_REPLY, &[])? {
@@ -216,7 +240,7 @@ impl Hand<'_> {
             ),
             reply::ERR_TLS_REQD => OpenError::Failed(
                 self.error(Kind::Invalid, format!("the server wants TLS{said}"))
-                    .hint("the client has no TLS yet: use the server's unix socket"),
+                    .hint("write nbds instead of nbd, and ?tls-certificates=DIR at the end of the URI"),
             ),
             reply::ERR_POLICY => {
                 OpenError::Failed(self.error(Kind::Unavailable, format!("export {name:?} is refused{said}")))

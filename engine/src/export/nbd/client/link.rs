@@ -19,8 +19,8 @@ use std::time::Duration;
 use super::connection::{Connection, OpenError, WriteHalf};
 use super::handshake::Export;
 use super::request::{Answer, Pending, Request};
+use super::route::Route;
 use super::socket::Socket;
-use super::uri::Uri;
 use super::{Callback, ClientOptions, Event, Reconnect, closed, lock};
 use crate::error::{Error, Kind, Result};
 use crate::export::nbd::protocol::transmission::{self, command};
@@ -31,7 +31,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What the links of one client share.
 pub(super) struct Shared {
-    pub(super) uri: Uri,
     /// What the server said last.
     pub(super) export: Mutex<Export>,
     options: ClientOptions,
@@ -41,9 +40,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(uri: Uri, export: Export, options: ClientOptions) -> Self {
+    pub(super) fn new(export: Export, options: ClientOptions) -> Self {
         let paused = (Mutex::new(()), Condvar::new());
-        Self { uri, export: Mutex::new(export), options, closing: AtomicBool::new(false), paused }
+        Self { export: Mutex::new(export), options, closing: AtomicBool::new(false), paused }
     }
 
     fn is_closing(&self) -> bool {
@@ -85,6 +84,7 @@ struct Table {
 
 pub(super) struct State {
     shared: Arc<Shared>,
+    route: Route,
     table: Mutex<Table>,
     writer: Mutex<Option<WriteHalf>>,
     /// The connection that is in use.
@@ -99,10 +99,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Begins with a connection that was just made.
-    pub(super) fn start(shared: &Arc<Shared>, connection: Connection) -> Result<Self> {
+    /// Begins with a connection that was just made, on this way.
+    pub(super) fn start(shared: &Arc<Shared>, route: Route, connection: Connection) -> Result<Self> {
         let state = Arc::new(State {
             shared: shared.clone(),
+            route,
             table: Mutex::default(),
             writer: Mutex::default(),
             socket: Mutex::default(),
@@ -269,7 +270,7 @@ impl State {
         let mut pause = PAUSE_MIN;
         let mut is_failing = false;
         loop {
-            let error = match Connection::open(&self.shared.uri) {
+            let error = match Connection::open(&self.route) {
                 Ok(connection) => return self.restored(connection),
                 Err(OpenError::Gone(error)) => {
                     self.give_up(error);
@@ -299,7 +300,7 @@ impl State {
             let what = |export: &Export| export.description.clone().unwrap_or_else(|| "something".to_owned());
             let (was, is) = (what(&export), what(&connection.export));
             drop(export);
-            let detail = format!("{} is not what it was: it was {was}, it is {is} now", self.shared.uri);
+            let detail = format!("{} is not what it was: it was {was}, it is {is} now", self.route.uri);
             self.give_up(Error::new(Kind::Conflict, "connect to NBD server", detail));
             return None;
         }

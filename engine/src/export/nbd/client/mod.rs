@@ -14,8 +14,8 @@
 //! A server that dies has answered writes which it had not flushed. firn keeps those (its own rule I8); another server
 //! may lose them, and a client that reconnects can't know. A server that lives on while only the connection broke may
 //! still be doing a request that is sent again; both do the same, but a later write to the same place can be overtaken.
-//! A unix socket breaks only when its server closes it; over TCP the server must be done with a connection that it
-//! saw break before it takes the next.
+//! firn's server prevents that: a client that connects again names itself, and what its earlier connection holds is
+//! given up before the new one is served (`FENCE`). Over TCP to another server the danger stays.
 
 mod blocking;
 mod connection;
@@ -23,7 +23,9 @@ mod handshake;
 mod link;
 mod receive;
 mod request;
+mod route;
 mod socket;
+mod tls;
 mod uri;
 
 use std::sync::atomic::Ordering;
@@ -39,6 +41,8 @@ pub use super::protocol::transmission::StatusExtent;
 use crate::error::{Error, Kind, Result};
 use connection::{Connection, OpenError};
 use link::{Link, Shared};
+use route::Route;
+use tls::Tls;
 
 /// Takes the answer to one request. It runs on the thread that receives, so it must not wait for another answer.
 pub type Callback = Box<dyn FnOnce(Result<Response>) + Send>;
@@ -97,6 +101,7 @@ pub enum Event {
 
 /// One export, over one or several connections. Dropping it disconnects.
 pub struct Client {
+    uri: Uri,
     shared: Arc<Shared>,
     links: Vec<Link>,
 }
@@ -106,29 +111,27 @@ impl Client {
     ///
     /// # Errors
     /// [`Kind::NotFound`] without such an export, [`Kind::Unavailable`] when nobody listens or the server refuses,
-    /// [`Kind::Invalid`] when client and server have no way to speak with each other.
+    /// [`Kind::Invalid`] when client and server have no way to speak with each other, or the files that TLS needs are of
+    /// no use.
     pub fn connect(uri: &Uri, options: ClientOptions) -> Result<Self> {
-        if uri.is_tls {
-            // Never in plain text what was asked to be encrypted.
-            return Err(Error::new(
-                Kind::Invalid,
-                "connect to NBD server",
-                format!("{uri}: the client has no TLS"),
-            )
-            .hint("use a unix socket, or plain NBD through an encrypted tunnel"));
-        }
-        let open = || Connection::open(uri).map_err(OpenError::into_error);
+        let tls = uri.is_tls.then(|| Tls::of(uri).map(Arc::new)).transpose()?;
+        let open = || {
+            let route = Route::new(uri, tls.clone(), options.reconnect != Reconnect::Never)?;
+            let connection = Connection::open(&route).map_err(OpenError::into_error)?;
+            Ok::<_, Error>((route, connection))
+        };
         let first = open()?;
-        let export = first.export.clone();
+        let export = first.1.export.clone();
         let count = if export.has(Export::CAN_MULTI_CONN) { options.connections.max(1) } else { 1 };
         let mut connections = vec![first];
         while connections.len() < count {
             connections.push(open()?);
         }
-        let shared = Arc::new(Shared::new(uri.clone(), export, options));
-        let links = connections.into_iter().map(|connection| Link::start(&shared, connection));
+        let shared = Arc::new(Shared::new(export, options));
+        let links =
+            connections.into_iter().map(|(route, connection)| Link::start(&shared, route, connection));
         let links = links.collect::<Result<_>>()?;
-        Ok(Self { shared, links })
+        Ok(Self { uri: uri.clone(), shared, links })
     }
 
     /// What the export is: its size may have grown or shrunk while a connection was broken.
@@ -178,7 +181,7 @@ impl std::fmt::Debug for Client {
         write!(
             f,
             "Client {{ uri: {}, connections: {connections}, in_flight: {} }}",
-            self.shared.uri,
+            self.uri,
             self.in_flight()
         )
     }

@@ -1,5 +1,6 @@
 //! NBD URIs, as the NBD project writes them down (doc/uri.md): `nbd://HOST[:PORT]/EXPORT`,
-//! `nbd+unix:///EXPORT?socket=PATH`, and both with `nbds` for TLS.
+//! `nbd+unix:///EXPORT?socket=PATH`, and both with `nbds` for TLS. `tls-certificates=DIR` says where its certificates
+//! are, and `tls-hostname=NAME` whose the server's must be.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -16,6 +17,10 @@ pub struct Uri {
     pub address: Address,
     /// The connection must be encrypted.
     pub is_tls: bool,
+    /// The directory of certificates and keys for that (`tls-certificates`).
+    pub certificates: Option<PathBuf>,
+    /// The name that the server's certificate must bear, if it is not the host's (`tls-hostname`).
+    pub certified_name: Option<String>,
     /// The export's name; empty is the server's default.
     pub export: String,
 }
@@ -33,7 +38,7 @@ impl Uri {
     /// An export behind a unix socket.
     pub fn unix(socket: impl Into<PathBuf>, export: impl Into<String>) -> Self {
         let address = Address::Unix(socket.into());
-        Self { address, is_tls: false, export: export.into() }
+        Self { address, is_tls: false, certificates: None, certified_name: None, export: export.into() }
     }
 }
 
@@ -51,12 +56,21 @@ impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_tls { "nbds" } else { "nbd" };
         let export = escaped(&self.export);
+        let mut parameters = Vec::new();
         match &self.address {
             Address::Unix(path) => {
-                write!(f, "{scheme}+unix:///{export}?socket={}", escaped(&path.to_string_lossy()))
+                write!(f, "{scheme}+unix:///{export}")?;
+                parameters.push(("socket", path.to_string_lossy()));
             }
-            address @ Address::Tcp(..) => write!(f, "{scheme}://{address}/{export}"),
+            address @ Address::Tcp(..) => write!(f, "{scheme}://{address}/{export}")?,
         }
+        let certificates = self.certificates.as_ref().map(|path| path.to_string_lossy());
+        parameters.extend(certificates.map(|path| ("tls-certificates", path)));
+        parameters.extend(self.certified_name.as_deref().map(|name| ("tls-hostname", name.into())));
+        let mut between = '?';
+        parameters.iter().try_for_each(|(name, value)| {
+            write!(f, "{}{name}={}", std::mem::replace(&mut between, '&'), escaped(value))
+        })
     }
 }
 
@@ -84,8 +98,11 @@ fn parse(text: &str) -> Result<Uri, &'static str> {
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, export) = place.split_once('/').unwrap_or((place, ""));
     // The document asks that parameters nobody knows are passed over.
-    let socket = query.split('&').find_map(|parameter| parameter.strip_prefix("socket="));
-    let socket = socket.map(|path| unescaped(path).map(PathBuf::from)).transpose()?;
+    let parameter = |name: &str| {
+        let mut all = query.split('&').filter_map(|parameter| parameter.split_once('='));
+        all.find(|(key, _)| *key == name).map(|(_, value)| unescaped(value)).transpose()
+    };
+    let socket = parameter("socket")?.map(PathBuf::from);
     let address = match (is_unix, socket) {
         (true, Some(path)) if path != Path::new("") => Address::Unix(path),
         (true, _) => return Err("a unix socket needs ?socket=PATH"),
@@ -96,7 +113,8 @@ fn parse(text: &str) -> Result<Uri, &'static str> {
     if export.len() > STRING_BYTES_MAX {
         return Err("its export's name is longer than 4096 bytes");
     }
-    Ok(Uri { address, is_tls, export })
+    let certificates = parameter("tls-certificates")?.map(PathBuf::from);
+    Ok(Uri { address, is_tls, certificates, certified_name: parameter("tls-hostname")?, export })
 }
 
 fn tcp(authority: &str) -> Result<Address, &'static str> {
@@ -166,6 +184,10 @@ mod tests {
         check("nbd+unix:///pg@monday?socket=/run/a.sock", unix("/run/a.sock"), false, "pg@monday");
         check("nbd+unix:///?socket=/tmp/a%20b&new=1", unix("/tmp/a b"), false, "");
         check("nbds+unix:///x%3fy?new=/etc/x&socket=/s", unix("/s"), true, "x?y");
+        let uri: Uri = "nbds://h/x?tls-certificates=/etc/a%20b&tls-hostname=storage".parse().expect("a URI");
+        assert_eq!(uri.certificates.as_deref(), Some(Path::new("/etc/a b")));
+        assert_eq!(uri.certified_name.as_deref(), Some("storage"));
+        assert_eq!(uri.to_string().parse::<Uri>().expect("it reads its own text"), uri);
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub mod option {
     pub const SET_META_CONTEXT: u32 = 10;
     /// Requests and replies with 64-bit lengths.
     pub const EXTENDED_HEADERS: u32 = 11;
+    /// firn's own: from here on whatever the client's earlier connections still hold is not done any more. A server
+    /// that does not know it says so, as with every option.
+    pub const FENCE: u32 = u32::from_be_bytes(*b"firn");
 }
 
 /// Kinds of replies to an option.
@@ -119,6 +122,41 @@ pub mod transmission_flags {
     pub const SEND_CACHE: u16 = 1 << 10;
     /// The flag `FAST_ZERO` is understood.
     pub const SEND_FAST_ZERO: u16 = 1 << 11;
+}
+
+/// The data of `FENCE`: who connects, and how often it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// What the client drew at random; nobody else knows it.
+    pub client: [u8; 16],
+    /// The number of this connection, of which there is one at a time: it rises with each.
+    pub connection: u64,
+}
+
+/// Bytes of a [`Fence`]: the client, then the connection, big-endian.
+pub const FENCE_BYTES: usize = 24;
+
+impl Fence {
+    /// The option's data.
+    pub fn encode(&self) -> [u8; FENCE_BYTES] {
+        let mut out = [0; FENCE_BYTES];
+        out[..16].copy_from_slice(&self.client);
+        out[16..].copy_from_slice(&self.connection.to_be_bytes());
+        out
+    }
+
+    /// Reads the option's data.
+    ///
+    /// # Errors
+    /// When it has another length.
+    pub fn decode(data: &[u8]) -> Result<Self, Malformed> {
+        let (Some(&client), Some(connection), FENCE_BYTES) =
+            (data.first_chunk(), data.last_chunk(), data.len())
+        else {
+            return Err(Malformed("a fence has 24 bytes"));
+        };
+        Ok(Self { client, connection: u64::from_be_bytes(*connection) })
+    }
 }
 
 /// The server's first words, with its flags.

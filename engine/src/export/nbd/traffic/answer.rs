@@ -50,7 +50,7 @@ impl Traffic {
         };
         match result {
             Ok(Answer::Done) => reply.done(),
-            Ok(Answer::Data(data)) => reply.data(&done.request, data),
+            Ok(Answer::Data(data)) => reply.data(&done.request, data, done.bytes),
             Ok(Answer::Status(contexts)) => reply.status(&contexts),
             Err(refusal) => reply.refused(&refusal),
         }
@@ -69,9 +69,7 @@ impl Traffic {
             Ok(flushed) => flushed,
             Err(_) => return self.kill(key),
         };
-        if flushed.moved {
-            connection.moved_at = self.now;
-        }
+        connection.moved += flushed.bytes as u64;
         if flushed.blocked {
             connection.send_blocked = true;
             if self.poller.change(socket, key as u64, Interest::ReadWrite).is_err() {
@@ -80,7 +78,7 @@ impl Traffic {
         }
         let more = !connection.sender.is_empty() && !connection.send_blocked;
         self.give_back(key, flushed.charge);
-        if flushed.moved {
+        if flushed.bytes > 0 {
             self.list(key);
         }
         if more {

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use super::Traffic;
-use crate::export::nbd::connection::{Connection, Phase};
+use crate::export::nbd::connection::Phase;
 use crate::export::nbd::send::Sender;
-
-/// How often it is looked for connections that keep memory others wait for.
-const STALL_CHECK: Duration = Duration::from_secs(1);
 
 impl Traffic {
     /// Receives no more; closes when everything is answered and sent.
@@ -16,6 +13,7 @@ impl Traffic {
         if connection.phase == Phase::Open {
             connection.phase = Phase::Draining;
             connection.readable = false;
+            self.leave_queue(key);
             self.close_if_drained(key);
         }
     }
@@ -35,8 +33,9 @@ impl Traffic {
             connection.phase = Phase::Dead;
             connection.socket = None;
             connection.sender = Sender::default();
+            self.leave_queue(key);
             // What is under way gives its own part back when it ends.
-            let kept: usize = match connection.under_way {
+            let kept: usize = match self.connections[key].under_way {
                 0 => 0,
                 _ => self
                     .under_way
@@ -56,33 +55,39 @@ impl Traffic {
         let is_named = connection.is_listed || connection.is_dirty || connection.is_short_of_memory;
         if connection.phase == Phase::Dead && connection.under_way == 0 && !is_named {
             let counters = self.connections.remove(key).counters;
+            self.stalls.forget(key);
             // Only now that what it kept is let go.
             counters.connections_open.sub(1);
             self.counters.connections_open.sub(1);
         }
     }
 
-    /// Lets those try again who wait for memory, and closes who keeps it from them.
+    /// Has a connection wait for memory that others have.
+    pub(super) fn queue(&mut self, key: usize) {
+        if !std::mem::replace(&mut self.connections[key].is_short_of_memory, true) {
+            self.short.push_back(key);
+        }
+    }
+
+    /// A connection does not wait for others' memory any more; the next one may try.
+    pub(super) fn leave_queue(&mut self, key: usize) {
+        if std::mem::take(&mut self.connections[key].is_short_of_memory) {
+            self.short.retain(|other| *other != key);
+            if let Some(&next) = self.short.front() {
+                self.list(next);
+            }
+        }
+    }
+
+    /// Lets the next one try again that waits for memory, and closes who keeps it from them.
     pub(super) fn look_after_memory(&mut self) {
         self.counters.bytes_in_memory.set(self.budget.used() as u64);
-        if self.short.is_empty() {
-            return;
-        }
-        for key in std::mem::take(&mut self.short) {
-            self.connections[key].is_short_of_memory = false;
-            self.list(key);
-        }
-        if self.now.saturating_sub(self.stalls_checked) < STALL_CHECK {
-            return;
-        }
-        self.stalls_checked = self.now;
+        let Some(&next) = self.short.front() else { return self.stalls.over() };
+        self.list(next);
         let patience = Duration::from_millis(self.limits.stall_ms);
-        let is_stalled = |connection: &Connection| {
-            connection.is_holding() && self.now.saturating_sub(connection.moved_at) >= patience
-        };
-        let stalled: Vec<usize> =
-            self.connections.iter().filter(|(_, one)| is_stalled(one)).map(|(key, _)| key).collect();
-        for key in stalled {
+        let holders = self.connections.iter().filter(|(_, one)| one.is_holding());
+        let holders = holders.map(|(key, one)| (key, one.moved));
+        for key in self.stalls.slow(self.now, patience, holders) {
             self.counters.stalled.add(1);
             self.kill(key);
         }

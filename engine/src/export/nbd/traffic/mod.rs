@@ -3,14 +3,20 @@
 //! 1. A request is answered exactly once, while its connection lives; of a connection that has gone, what is under way
 //!    ends unheard.
 //! 2. Nothing here waits. One connection's turn is bounded; one that has more to do comes again after the others.
-//! 3. Memory is bounded by [`Budget`]; a connection that may have no more is not received from.
-//! 4. Answers of a cycle are sent together, after the core had its turn.
+//! 3. Memory is bounded by [`Budget`]; a connection that may have no more is not received from. Those who wait for it
+//!    get it in the order in which they asked, and who keeps it from them has to go on at a least rate (`stalls`).
+//! 4. A connection that named its client is served only when nothing of that client's earlier ones can still be done.
+//! 5. Answers of a cycle are sent together, after the core had its turn.
 
 mod answer;
+mod fence;
 mod leave;
 mod serve;
+mod stalls;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver as Inbox, Sender as Outbox};
 use std::time::Duration;
 
@@ -22,6 +28,7 @@ use crate::export::nbd::connection::{Budget, Connection, Phase};
 use crate::export::nbd::exports::Opened;
 use crate::export::nbd::finders::Finders;
 use crate::export::nbd::options::Limits;
+use crate::export::nbd::protocol::handshake::Fence;
 use crate::export::nbd::protocol::transmission::{Request, StatusExtent, command};
 use crate::export::nbd::receive::Receiver;
 use crate::export::nbd::request::Refusal;
@@ -31,6 +38,7 @@ use crate::export::nbd::status::Context;
 use crate::reactor::{LocalClient, Port};
 use crate::sys::{Clock, Interest, Poller, Readiness, Socket, SystemClock};
 use answer::Answer;
+use stalls::Stalls;
 
 /// A connection that has chosen its export.
 pub(super) struct Admitted {
@@ -41,6 +49,8 @@ pub(super) struct Admitted {
     pub(super) read_only: bool,
     pub(super) structured: bool,
     pub(super) contexts: Arc<Vec<Context>>,
+    pub(super) fence: Option<Fence>,
+    pub(super) broken: Option<Arc<AtomicBool>>,
 }
 
 /// What other threads tell the traffic.
@@ -71,15 +81,17 @@ pub(super) struct Traffic {
     is_watched: bool,
     ready: Vec<Readiness>,
     connections: Slab<Connection>,
+    /// Connections that wait for the end of earlier ones.
+    held_back: Vec<Admitted>,
     under_way: Slab<UnderWay>,
     budget: Budget,
     /// Connections that have something to do.
     listed: Vec<usize>,
     /// Connections that have something to send.
     dirty: Vec<usize>,
-    /// Connections that wait for memory that others have.
-    short: Vec<usize>,
-    stalls_checked: Duration,
+    /// Connections that wait for memory that others have, in the order in which they get it.
+    short: VecDeque<usize>,
+    stalls: Stalls,
     now: Duration,
     stop_at: Option<Duration>,
     /// Its drop tells the server that it has ended.
@@ -103,12 +115,13 @@ impl Traffic {
             is_watched: false,
             ready: Vec::new(),
             connections: Slab::new(),
+            held_back: Vec::new(),
             under_way: Slab::new(),
             budget: Budget::new(limits.bytes, limits.bytes_per_connection),
             listed: Vec::new(),
             dirty: Vec::new(),
-            short: Vec::new(),
-            stalls_checked: Duration::ZERO,
+            short: VecDeque::new(),
+            stalls: Stalls::default(),
             now: Duration::ZERO,
             stop_at: None,
             _ended: ended,
@@ -118,7 +131,7 @@ impl Traffic {
     fn take_commands(&mut self, port: &Port<'_>) {
         while let Ok(command) = self.inbox.try_recv() {
             match command {
-                Command::Admit(admitted) => self.admit(*admitted, port),
+                Command::Admit(admitted) => self.pass_fence(*admitted, port),
                 Command::Status(tag, found) => self.status_found(tag, found),
                 Command::Stop(patience) => {
                     self.stop_at = Some(self.now + patience);
@@ -130,7 +143,7 @@ impl Traffic {
     }
 
     fn admit(&mut self, admitted: Admitted, port: &Port<'_>) {
-        let Admitted { socket, begun, opened, read_only, structured, contexts } = admitted;
+        let Admitted { socket, begun, opened, read_only, structured, contexts, fence, broken } = admitted;
         let counters = self.counters.volume(opened.volume);
         counters.connections_open.add(1);
         let key = self.connections.insert(Connection {
@@ -140,6 +153,8 @@ impl Traffic {
             read_only,
             structured,
             contexts,
+            fence,
+            broken,
             counters,
             receiver: Receiver::new(port.buffers(), &begun),
             sender: Sender::default(),
@@ -151,7 +166,7 @@ impl Traffic {
             is_listed: false,
             is_dirty: false,
             is_short_of_memory: false,
-            moved_at: self.now,
+            moved: 0,
         });
         let added = self.connections[key]
             .socket
@@ -188,6 +203,11 @@ impl Traffic {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.readable |= readiness.readable;
             connection.hung_up |= readiness.hung_up;
+            if readiness.broken && connection.phase == Phase::Open {
+                // Requests that it still holds were given up by whoever sent them, and may have been sent again.
+                self.kill(key);
+                continue;
+            }
             if readiness.readable {
                 self.list(key);
             }
@@ -235,6 +255,7 @@ impl LocalClient for Traffic {
             port.watch(&self.poller);
         }
         self.take_commands(port);
+        self.let_in(port);
         self.poll();
         self.look_after_memory();
         self.serve_listed(port);
@@ -243,7 +264,8 @@ impl LocalClient for Traffic {
             port.stay_awake();
         }
         let Some(stop_at) = self.stop_at else { return true };
-        let is_over = self.connections.is_empty() || self.now >= stop_at;
+        let is_empty = self.connections.is_empty() && self.held_back.is_empty();
+        let is_over = is_empty || self.now >= stop_at;
         if is_over {
             port.unwatch(&self.poller);
         }
@@ -276,5 +298,6 @@ impl Drop for Traffic {
             connection.counters.connections_open.sub(1);
             self.counters.connections_open.sub(1);
         }
+        self.held_back.iter().for_each(|_| self.counters.connections_open.sub(1));
     }
 }

@@ -7,11 +7,12 @@ use crate::export::nbd::connection::{Grant, Phase};
 use crate::export::nbd::finders::Question;
 use crate::export::nbd::protocol::transmission::{Request, StatusExtent, command, command_flags};
 use crate::export::nbd::protocol::{Malformed, errno};
-use crate::export::nbd::receive::Next;
+use crate::export::nbd::receive::{Next, SMALL_BYTES_MAX};
 use crate::export::nbd::request::{self, Refusal};
 use crate::export::nbd::status::{ANSWERED_MAX, Range};
 use crate::reactor::Port;
-use crate::sys::MemorySlice;
+use crate::sys::{BufferPool, MemorySlice};
+use crate::units::BLOCK_BYTES;
 
 /// Bytes received from one connection before others have their turn.
 const TURN_BYTES_MAX: usize = 1 << 20;
@@ -21,6 +22,9 @@ const HEAD_BYTES_MAX: usize = 256 << 10;
 impl Traffic {
     /// One connection's turn: its requests are handed on, then it is received from.
     pub(super) fn serve(&mut self, key: usize, port: &mut Port<'_>) {
+        if self.connections[key].is_broken() && self.connections[key].phase == Phase::Open {
+            return self.kill(key);
+        }
         let mut received = 0;
         loop {
             match self.hand_on(key, port) {
@@ -41,7 +45,7 @@ impl Traffic {
                 Ok(here) if here.bytes == 0 => return self.drain(key),
                 Ok(here) => {
                     received += here.bytes;
-                    connection.moved_at = self.now;
+                    connection.moved += here.bytes as u64;
                     // After a hang-up no readiness comes any more: read on until the end is seen.
                     connection.readable = !here.drained || connection.hung_up;
                 }
@@ -65,25 +69,28 @@ impl Traffic {
                 return Ok(false);
             }
             let contexts = connection.contexts.len();
+            let is_next = self.short.front().is_none_or(|&first| first == key);
             let (budget, held) = (&mut self.budget, &mut connection.bytes);
             let mut refused = Grant::Yes;
             let mut grant = |request: &Request| {
                 let bytes = memory_of(request, contexts);
-                refused = budget.ask(*held, bytes);
+                refused = budget.ask(*held, bytes, is_next);
                 if refused == Grant::Yes {
                     budget.take(bytes);
                     *held += bytes;
                 }
                 refused == Grant::Yes
             };
-            match connection.receiver.next(port.buffers(), &mut grant)? {
+            let next = connection.receiver.next(port.buffers(), &mut grant)?;
+            if refused != Grant::NotNow {
+                self.leave_queue(key);
+            }
+            match next {
                 Next::More => return Ok(true),
                 Next::NoMemory => {
                     // Its own memory comes back when it is answered or has taken an answer, which lists it.
-                    if refused == Grant::NotNow
-                        && !std::mem::replace(&mut connection.is_short_of_memory, true)
-                    {
-                        self.short.push(key);
+                    if refused == Grant::NotNow {
+                        self.queue(key);
                     }
                     return Ok(false);
                 }
@@ -153,15 +160,43 @@ impl Traffic {
 /// Most bytes of a block status chunk before its extents.
 const STATUS_HEAD_MAX: usize = 64;
 
-/// What a request has of the budget: what it writes, or what its answer holds.
+/// What a request has of the budget: the memory for what it writes, or for its answer.
 fn memory_of(request: &Request, contexts: usize) -> usize {
     match request.command {
         // A chunk's header and its extents, for each context: never less than is charged for the answer.
         command::BLOCK_STATUS => contexts * (ANSWERED_MAX * size_of::<StatusExtent>() + STATUS_HEAD_MAX),
-        command::READ | command::WRITE | command::CACHE => {
-            let most = u32::try_from(core::request::READ_BYTES_MAX).unwrap_or(u32::MAX);
-            usize::try_from(request.length.min(most)).unwrap_or(usize::MAX)
+        command::READ | command::CACHE => {
+            let length = u64::from(request.length).min(core::request::READ_BYTES_MAX);
+            // The engine reads whole blocks, and shows what was asked for of them.
+            let blocks = (request.offset % BLOCK_BYTES + length).next_multiple_of(BLOCK_BYTES);
+            BufferPool::footprint(usize::try_from(blocks).unwrap_or(usize::MAX))
         }
+        // A small one stays in the buffer that it was received into.
+        command::WRITE => match usize::try_from(request.length).unwrap_or(usize::MAX) {
+            length if request.length <= SMALL_BYTES_MAX => length,
+            length => BufferPool::footprint(length),
+        },
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read that begins within a block takes one block more, for which the next power of two is allocated: it once
+    /// was charged for half of that.
+    #[test]
+    fn a_request_is_charged_for_the_whole_of_its_buffer() {
+        let charged =
+            |command, offset, length| memory_of(&Request { flags: 0, command, cookie: 1, offset, length }, 2);
+        assert_eq!(charged(command::READ, 0, 32 << 20), 32 << 20);
+        assert_eq!(charged(command::READ, 512, 32 << 20), 64 << 20);
+        assert_eq!(charged(command::READ, 512, 512), 4096);
+        assert_eq!(charged(command::CACHE, 0, u32::MAX), 32 << 20);
+        assert_eq!(charged(command::WRITE, 0, 4096), 4096, "it lies in the receive buffer");
+        assert_eq!(charged(command::WRITE, 0, 65_537), 131_072);
+        assert_eq!(charged(command::TRIM, 0, u32::MAX), 0);
+        assert_eq!(charged(command::BLOCK_STATUS, 0, 512), 2 * (4096 * 8 + STATUS_HEAD_MAX));
     }
 }

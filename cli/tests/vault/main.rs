@@ -1,0 +1,14 @@
+//! Vaults through the real program: sending, restoring, keys, retention, proof, damage.
+
+#[macro_use]
+#[path = "../shell/mod.rs"]
+mod shell;
+
+mod damage;
+mod journey;
+mod keys;
+mod killed;
+mod machines;
+mod retention;
+mod s3;
+mod volume;

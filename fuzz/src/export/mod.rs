@@ -1,0 +1,3 @@
+//! The engine's exports.
+
+pub(crate) mod nbd;

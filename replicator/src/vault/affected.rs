@@ -1,0 +1,66 @@
+//! What needs what: naming the points that damage affects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Vault;
+use super::damage::{Damage, Judge, Notes};
+use super::run::{Run, RunKeys};
+use crate::format::digest::Digest;
+use crate::format::name::{self, PackName};
+use crate::format::point::Point;
+use crate::format::point::RunRef;
+use crate::store::Key;
+
+impl Vault {
+    /// The damaged `objects` with the live points that need each, as far as that can be known: what hangs on an object
+    /// that can't be read, or is encrypted under a key that is not there, can't.
+    pub(super) fn affected(&self, objects: BTreeMap<Key, String>) -> Vec<Damage> {
+        let mut points: BTreeMap<&Key, BTreeSet<Digest>> =
+            objects.keys().map(|key| (key, BTreeSet::new())).collect();
+        let has_packs = objects.keys().any(|key| PackName::of(key).is_some());
+        // The packs in question of a run, which many points may share.
+        let mut packs_of = BTreeMap::<Key, Vec<Key>>::new();
+        let ids: Vec<Digest> = match objects.is_empty() {
+            true => Vec::new(),
+            false => self.catalog().points().keys().copied().collect(),
+        };
+        for id in ids {
+            if let Some(affected) = points.get_mut(&name::point(id)) {
+                affected.insert(id);
+            }
+            let Ok(point) = self.read_point(id) else { continue };
+            for run in &point.runs {
+                let key = run.key();
+                if let Some(affected) = points.get_mut(&key) {
+                    affected.insert(id);
+                }
+                if !has_packs {
+                    continue;
+                }
+                let packs = packs_of
+                    .entry(key)
+                    .or_insert_with(|| self.listed(&point, run, |pack| objects.contains_key(pack)));
+                for pack in packs {
+                    points.get_mut(pack).map(|affected| affected.insert(id));
+                }
+            }
+        }
+        let points: BTreeMap<Key, BTreeSet<Digest>> =
+            points.into_iter().map(|(key, points)| (key.clone(), points)).collect();
+        let named = objects.into_iter().map(|(object, detail)| {
+            let points = points.get(&object).into_iter().flatten().copied().collect();
+            Damage { object, detail, points }
+        });
+        named.collect()
+    }
+
+    /// The packs in a run's list that are `wanted`; none when it can't be read.
+    fn listed(&self, point: &Point, run: &RunRef, wanted: impl Fn(&Key) -> bool) -> Vec<Key> {
+        let notes = Notes::default();
+        let opened = self.frame_keys(point.key).and_then(|frames| {
+            Run::open(self.store().as_ref(), run, &RunKeys::of(point, frames), Judge::Note(&notes))
+        });
+        let packs = opened.iter().flat_map(Run::packs).map(|pack| pack.name.key());
+        packs.filter(|pack| wanted(pack)).collect()
+    }
+}

@@ -1,0 +1,48 @@
+//! Locks and holds on objects in the store: set, and then read back. A store that only says that it locked is found out.
+
+use std::collections::BTreeSet;
+
+use super::workers;
+use crate::error::{Error, Kind, Result};
+use crate::policy::lock;
+use crate::store::{Key, Retention, Store};
+
+/// Locks every object at least as strongly and as long as `wanted`. Locks that are there already stay.
+///
+/// # Errors
+/// [`Kind::Unavailable`] when the store did not do what it said; [`Kind::NotFound`] for an object that is missing; what
+/// the store said. Some objects may be locked then.
+pub fn lock_objects(store: &dyn Store, objects: &BTreeSet<Key>, wanted: Retention) -> Result<()> {
+    let objects: Vec<&Key> = objects.iter().collect();
+    workers::each(&objects, |key| {
+        let Some(raised) = lock::raise(store.retention(key)?, wanted) else { return Ok(()) };
+        store.set_retention(key, raised)?;
+        match lock::raise(store.retention(key)?, wanted) {
+            None => Ok(()),
+            Some(_) => Err(broken("lock object", key)),
+        }
+    })
+}
+
+/// Puts every object under the store's legal hold, or takes that back.
+///
+/// # Errors
+/// As [`lock_objects`].
+pub fn hold_objects(store: &dyn Store, objects: &BTreeSet<Key>, held: bool) -> Result<()> {
+    let objects: Vec<&Key> = objects.iter().collect();
+    workers::each(&objects, |key| {
+        if store.legal_hold(key)? == held {
+            return Ok(());
+        }
+        store.set_legal_hold(key, held)?;
+        match store.legal_hold(key)? == held {
+            true => Ok(()),
+            false => Err(broken("hold object", key)),
+        }
+    })
+}
+
+fn broken(operation: &'static str, key: &Key) -> Error {
+    Error::new(Kind::Unavailable, operation, format!("the store said that it did for {key}, and did not"))
+        .hint("run `firn vault probe`: what is kept there is not as safe as it must be")
+}

@@ -1,0 +1,89 @@
+//! Packs in the making: frames of blocks in the order of the volume, closed at 64 MiB and published beside the work.
+//!
+//! 1. The same blocks in the same order give the same packs: a pack ends by what it holds, never by what time it is.
+//! 2. Every frame of a pack but the last has 16 blocks: a frame with fewer ends its pack.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use super::container::{ContainerWriter, Sealed};
+use crate::error::{Error, Kind, Result};
+use crate::format::container::{Header, Row};
+use crate::format::name::{Class, PackName};
+use crate::format::pack_list::PackRef;
+use crate::store::{Key, Store};
+
+/// Stored bytes at which a pack is closed.
+pub(crate) const PACK_BYTES: u64 = 64 << 20;
+/// Frames at which it is closed, so that its table stays below 4 MiB.
+const PACK_FRAMES_MAX: u32 = 1 << 16;
+/// Blocks of a frame.
+pub(crate) const FRAME_BLOCKS: u32 = 16;
+
+/// A whole pack on its way into the store.
+pub(crate) struct Packed<'a> {
+    sealed: Sealed<'a>,
+    blocks: u32,
+}
+
+/// Where packs are filled.
+pub(crate) struct PackWriter<'a> {
+    store: &'a dyn Store,
+    header: Header,
+    open: Option<ContainerWriter<'a>>,
+    /// Blocks in the open pack.
+    blocks: u32,
+    /// The number of the open pack, counted from 0.
+    index: u32,
+    packed: SyncSender<Packed<'a>>,
+}
+
+impl<'a> PackWriter<'a> {
+    /// Whole packs go to `packed`.
+    pub(crate) fn new(store: &'a dyn Store, header: Header, packed: SyncSender<Packed<'a>>) -> Self {
+        Self { store, header, open: None, blocks: 0, index: 0, packed }
+    }
+
+    /// Adds a frame of `blocks` blocks, and says in which pack and at which position its first one lies.
+    pub(crate) fn add(&mut self, row: &Row, stored: &[u8], blocks: u32) -> Result<(u32, u32)> {
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => ContainerWriter::new(self.store, &self.header)?,
+        };
+        let place = (self.index, self.blocks);
+        open.add(&Row { first: u64::from(self.blocks), ..*row }, stored)?;
+        self.blocks += blocks;
+        let is_full = open.stored_bytes() >= PACK_BYTES || open.frames() >= PACK_FRAMES_MAX;
+        self.open = Some(open);
+        if is_full || blocks < FRAME_BLOCKS {
+            self.close()?;
+        }
+        Ok(place)
+    }
+
+    /// Closes the open pack, if there is one.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let packed = Packed { sealed: open.finish()?, blocks: std::mem::take(&mut self.blocks) };
+        self.index += 1;
+        // Who publishes has failed, and says why.
+        self.packed.send(packed).map_err(|_| Error::new(Kind::Bug, "publish pack", "the publisher is gone"))
+    }
+}
+
+/// Publishes packs as they come, until no more can come; they are returned in that order.
+pub(crate) fn publish(
+    store: &dyn Store,
+    class: &Class,
+    period: u32,
+    is_used_up: &dyn Fn(&Key) -> bool,
+    packs: &Receiver<Packed<'_>>,
+) -> Result<Vec<PackRef>> {
+    let mut published = Vec::new();
+    for Packed { sealed, blocks } in packs {
+        let finished = sealed.finished;
+        let name = |generation| PackName { class: class.clone(), period, id: finished.id, generation };
+        let generation = sealed.publish(store, |generation| name(generation).key(), is_used_up)?;
+        published.push(PackRef { name: name(generation), shape: finished.shape, blocks, live_blocks: 0 });
+    }
+    Ok(published)
+}

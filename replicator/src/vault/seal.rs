@@ -1,0 +1,213 @@
+//! From a source to frames: walked in block order by one thread, read and sealed by several, taken in order again.
+//!
+//! 1. What comes out, and in which order, depends on the snapshot alone, not on threads.
+//! 2. At most [`BATCHES_MAX`] batches are under way, each of at most [`BATCH_BLOCKS`] blocks and [`PIECES_MAX`] pieces.
+//! 3. Every batch but the last ends with a whole frame, unless it has too many pieces: then its last frame is short.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Scope;
+
+use super::pack::FRAME_BLOCKS;
+use super::source::{Change, SnapshotId, Source};
+use crate::error::{Error, Kind, Result};
+use crate::format::container::{Content, Row};
+use crate::format::frame::{FrameKeys, Sealer};
+
+/// Blocks of a batch: 8 frames, 512 KiB.
+const BATCH_BLOCKS: u64 = 8 * FRAME_BLOCKS as u64;
+/// Pieces of a batch.
+const PIECES_MAX: usize = 8192;
+/// Batches under way.
+const BATCHES_MAX: usize = 12;
+const BLOCK_LEN: usize = 4096;
+
+/// Changes in block order, and what their blocks were sealed to.
+pub(crate) struct Batch {
+    pub(crate) changes: Vec<Change>,
+    /// Frames of 16 blocks each; only the last may have fewer.
+    pub(crate) frames: Vec<(Row, Vec<u8>)>,
+}
+
+/// How a source is sealed.
+#[derive(Clone, Debug)]
+pub(crate) struct Sealing {
+    pub(crate) since: Option<SnapshotId>,
+    pub(crate) keys: FrameKeys,
+    pub(crate) level: i32,
+    pub(crate) threads: usize,
+}
+
+struct Job {
+    changes: Vec<Change>,
+    sealed: SyncSender<Result<Batch>>,
+}
+
+/// Batches in block order.
+pub(crate) struct Batches(Receiver<Receiver<Result<Batch>>>);
+
+impl Batches {
+    /// The next one; nothing at the end.
+    ///
+    /// # Errors
+    /// What the source said.
+    pub(crate) fn next(&self) -> Result<Option<Batch>> {
+        let Ok(next) = self.0.recv() else { return Ok(None) };
+        let lost = || Error::new(Kind::Bug, "seal blocks", "a thread ended before its work");
+        next.recv().unwrap_or_else(|_| Err(lost())).map(Some)
+    }
+}
+
+/// Starts the threads that seal `source`. They end when all is sealed, or when what is returned is dropped.
+pub(crate) fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    source: &'scope dyn Source,
+    sealing: &Sealing,
+) -> Batches {
+    let (ordered, batches) = sync_channel(BATCHES_MAX);
+    let (jobs, queue) = sync_channel(BATCHES_MAX);
+    let queue = std::sync::Arc::new(Mutex::new(queue));
+    for _ in 0..sealing.threads {
+        let (queue, sealing) = (queue.clone(), sealing.clone());
+        scope.spawn(move || work(source, &sealing, &queue));
+    }
+    let since = sealing.since;
+    scope.spawn(move || walk(source, since, &jobs, &ordered));
+    Batches(batches)
+}
+
+/// Cuts the source's changes into jobs.
+fn walk(
+    source: &dyn Source,
+    since: Option<SnapshotId>,
+    jobs: &SyncSender<Job>,
+    ordered: &SyncSender<Receiver<Result<Batch>>>,
+) {
+    let mut cutter = Cutter::default();
+    let mut hand_out = |changes: Vec<Change>| {
+        let stopped = || Error::new(Kind::Unavailable, "seal blocks", "stopped");
+        let (sealed, batch) = sync_channel(1);
+        ordered.send(batch).map_err(|_| stopped())?;
+        jobs.send(Job { changes, sealed }).map_err(|_| stopped())
+    };
+    let walked = source.changes(since, &mut |change| cutter.add(change, &mut hand_out));
+    let ended = walked.and_then(|()| cutter.end(&mut hand_out));
+    if let Err(error) = ended {
+        let (sealed, batch) = sync_channel(1);
+        // Nobody listens any more when it was stopped from there.
+        let _ = sealed.send(Err(error));
+        let _ = ordered.send(batch);
+    }
+}
+
+/// Gathers changes to batches.
+#[derive(Default)]
+struct Cutter {
+    changes: Vec<Change>,
+    blocks: u64,
+}
+
+impl Cutter {
+    fn add(&mut self, change: Change, hand_out: &mut dyn FnMut(Vec<Change>) -> Result<()>) -> Result<()> {
+        let mut rest = change;
+        while rest.blocks > 0 {
+            let room = if rest.is_data { BATCH_BLOCKS - self.blocks } else { rest.blocks };
+            let part = Change { blocks: rest.blocks.min(room), ..rest };
+            rest = Change { first: rest.first + part.blocks, blocks: rest.blocks - part.blocks, ..rest };
+            self.blocks += if part.is_data { part.blocks } else { 0 };
+            self.changes.push(part);
+            if self.blocks == BATCH_BLOCKS || self.changes.len() == PIECES_MAX {
+                self.end(hand_out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, hand_out: &mut dyn FnMut(Vec<Change>) -> Result<()>) -> Result<()> {
+        self.blocks = 0;
+        match self.changes.is_empty() {
+            true => Ok(()),
+            false => hand_out(std::mem::take(&mut self.changes)),
+        }
+    }
+}
+
+/// Seals jobs until there are no more.
+fn work(source: &dyn Source, sealing: &Sealing, queue: &Mutex<Receiver<Job>>) {
+    let mut sealer = Sealer::new(sealing.keys.clone(), sealing.level);
+    let mut blocks = Vec::new();
+    loop {
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { changes, sealed }) = job else { return };
+        let batch = match &mut sealer {
+            Ok(sealer) => seal(source, sealer, changes, &mut blocks),
+            Err(error) => Err(error.clone()),
+        };
+        // Nobody listens any more when the send failed elsewhere.
+        let _ = sealed.send(batch);
+    }
+}
+
+fn seal(
+    source: &dyn Source,
+    sealer: &mut Sealer,
+    changes: Vec<Change>,
+    blocks: &mut Vec<u8>,
+) -> Result<Batch> {
+    let mut ranges = Vec::<Range<u64>>::new();
+    let mut count = 0;
+    for change in changes.iter().filter(|change| change.is_data) {
+        ranges.push(change.first..change.first + change.blocks);
+        count += usize::try_from(change.blocks).expect("a batch has few blocks");
+    }
+    blocks.resize(count * BLOCK_LEN, 0);
+    source.read(&ranges, blocks)?;
+    let frames = blocks.chunks(FRAME_BLOCKS as usize * BLOCK_LEN);
+    let frames =
+        frames.map(|content| sealer.seal(Content::Blocks, 0, content)).collect::<Result<Vec<_>>>()?;
+    Ok(Batch { changes, frames })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(changes: &[Change]) -> Vec<Vec<Change>> {
+        let mut batches = Vec::new();
+        let mut hand_out = |changes| {
+            batches.push(changes);
+            Ok(())
+        };
+        let mut cutter = Cutter::default();
+        for change in changes {
+            cutter.add(*change, &mut hand_out).unwrap();
+        }
+        cutter.end(&mut hand_out).unwrap();
+        batches
+    }
+
+    #[test]
+    fn batches_end_with_whole_frames() {
+        let changes = [
+            Change { first: 0, blocks: 100, is_data: true },
+            Change { first: 100, blocks: 1 << 40, is_data: false },
+            Change { first: 1 << 41, blocks: 300, is_data: true },
+        ];
+        let data = |batch: &Vec<Change>| batch.iter().filter(|c| c.is_data).map(|c| c.blocks).sum::<u64>();
+        assert_eq!(cut(&changes).iter().map(data).collect::<Vec<_>>(), [128, 128, 128, 16]);
+        let all: Vec<Change> = cut(&changes).concat();
+        assert_eq!(all.iter().map(|change| change.blocks).sum::<u64>(), 400 + (1 << 40));
+        assert!(all.windows(2).all(|two| two[0].first + two[0].blocks <= two[1].first));
+    }
+
+    #[test]
+    fn many_holes_are_no_large_batch() {
+        let changes: Vec<Change> =
+            (0..20_000).map(|index| Change { first: index * 2, blocks: 1, is_data: index == 5 }).collect();
+        let batches = cut(&changes);
+        assert!(batches.iter().all(|batch| batch.len() <= PIECES_MAX));
+        assert_eq!(batches.concat(), changes);
+    }
+}

@@ -1,0 +1,126 @@
+//! Verifying: proving that what live points need is there and is what was written.
+//!
+//! 1. Without keys everything is held against the hashes of what is stored; with keys each frame is opened too.
+//! 2. Damage is named with the live points that it affects, and does not end the work.
+
+mod content;
+mod reach;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use self::reach::{Object, Reach};
+use super::Vault;
+use super::damage::{Damage, Judge, Notes};
+use super::progress::Progress;
+use crate::error::{Error, Kind, Result};
+
+/// Objects that are looked at at once.
+const THREADS: usize = 4;
+
+/// How much is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Depth {
+    /// Each live point's object is what the log says.
+    Catalog,
+    /// And every run is, and every pack is there, with its length and locked as long as its points.
+    Objects,
+    /// And every byte of them is what was written.
+    Content,
+}
+
+/// What was proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use]
+pub struct VerifyReport {
+    /// How deep it went.
+    pub depth: Depth,
+    /// Live points that were looked at.
+    pub points: u64,
+    /// Points whose runs can't be opened for want of a key: which packs they need is not known. Their runs, and by depth
+    /// `content` all packs that are there, were held against their hashes.
+    pub locked_points: u64,
+    /// Objects that were looked at.
+    pub objects: u64,
+    /// Bytes that were read of them at depth `content`.
+    pub bytes: u64,
+    /// What is missing, too short, locked too short, or not what was written.
+    pub damaged: Vec<Damage>,
+}
+
+impl Vault {
+    /// Verifies what all live points need.
+    ///
+    /// # Errors
+    /// What the store said. Damage is in the report.
+    pub fn verify(&self, depth: Depth, progress: &dyn Progress) -> Result<VerifyReport> {
+        self.refresh()?;
+        let notes = Notes::default();
+        let reach = Reach::of(self, depth, &notes)?;
+        let objects: Vec<Object> = reach.objects.into_values().collect();
+        progress
+            .expect(objects.iter().map(|object| object.shape.map_or(0, |shape| shape.stored_bytes)).sum());
+        let bytes = AtomicU64::new(0);
+        if depth > Depth::Catalog {
+            let next = AtomicUsize::new(0);
+            let worker = || {
+                while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match self.verify_object(object, depth, Judge::Note(&notes), progress) {
+                        Ok(read) => _ = bytes.fetch_add(read, Ordering::Relaxed),
+                        Err(error) => Judge::Note(&notes).pass(&object.key, error)?,
+                    }
+                }
+                Ok(())
+            };
+            let ended = || Error::new(Kind::Bug, "verify vault", "a thread ended before its work");
+            thread::scope(|scope| {
+                let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(worker)).collect();
+                let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(ended())));
+                joined.collect::<Result<Vec<()>>>()
+            })?;
+        }
+        Ok(VerifyReport {
+            depth,
+            points: reach.points,
+            locked_points: reach.locked_points,
+            objects: reach.points + objects.len() as u64,
+            bytes: bytes.into_inner(),
+            damaged: self.affected(notes.objects()),
+        })
+    }
+
+    /// Verifies one run or pack, and says how many bytes of it were read.
+    fn verify_object(
+        &self,
+        object: &Object,
+        depth: Depth,
+        judge: Judge<'_>,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
+        let store = self.store().as_ref();
+        let missing = |detail: String| Error::new(Kind::Damaged, "verify object", detail);
+        let key = &object.key;
+        let Some(info) = store.head(key)? else { return Err(missing(format!("{key} is missing"))) };
+        if let Some(shape) = object.shape
+            && shape.stored_bytes != info.bytes
+        {
+            let detail = format!("{key} has {} bytes instead of {}", info.bytes, shape.stored_bytes);
+            return Err(missing(detail));
+        }
+        if let Some(until_ms) = object.locked_until_ms {
+            let locked = store.retention(key)?;
+            if locked.is_none_or(|lock| lock.until_ms < until_ms) {
+                let found = locked.map_or(0, |lock| lock.until_ms);
+                let detail = format!("{key} is locked until {found} ms, its points say {until_ms} ms");
+                judge.pass(key, missing(detail))?;
+            }
+        }
+        match depth {
+            Depth::Content => content::verify(store, object, info.bytes, progress),
+            _ => Ok(0),
+        }
+    }
+}

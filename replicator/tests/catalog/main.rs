@@ -1,0 +1,14 @@
+//! The vault's catalog: its log, keys, holds, dates, prune, reclaim and check, on a store in memory.
+
+#![expect(clippy::unwrap_used, reason = "what a test asks of the vault must work, or the test ends there")]
+
+mod keys;
+mod kill;
+mod log;
+mod points;
+mod protect;
+mod reclaim;
+mod schedule;
+mod sender;
+mod turns;
+mod world;
