@@ -150,13 +150,14 @@ fn the_configuration_is_what_was_typed_over_the_environment_over_the_file() {
     shell.write("firn.toml", b"pool = \"/a/pool\"\ncache = \"1G\"\nlog = \"debug\"\napi_connections = 7\n");
     let mut command = shell.command(&["serve", "--check-config", "--config", "firn.toml", "--cache", "3G"]);
     command.env_remove("FIRN_POOL").env("FIRN_CACHE", "2G").env("FIRN_API_CONNECTIONS", "8");
+    command.env("FIRN_STATE", "/a/state");
     let ran = command.output().expect("it runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let printed: toml::Table = String::from_utf8(ran.stdout).expect("UTF-8").parse().expect("TOML");
     let expected = json!({
         "pool": "/a/pool", "socket": shell.socket(), "nbd_socket": shell.socket().with_file_name("nbd.sock"),
         "nbd_listen": [], "allow_plaintext": false, "nbd_connections": 1024, "api_connections": 8, "cache": "3G",
-        "log": "debug", "log_format": "text",
+        "log": "debug", "log_format": "text", "state": "/a/state",
     });
     assert_eq!(serde_json::to_value(printed).expect("JSON"), expected);
 
