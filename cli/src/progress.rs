@@ -1,5 +1,6 @@
 //! Progress of long work, drawn on stderr when that is a terminal.
 
+use firn_replicator::vault::progress::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar over `bytes` bytes with a rate and what is left. Elsewhere than on a terminal nothing is drawn.
@@ -11,4 +12,17 @@ pub(crate) fn bar(what: &'static str, bytes: u64) -> ProgressBar {
     }
     bar.set_message(what);
     bar
+}
+
+/// A bar that the threads of a vault's work move.
+pub(crate) struct Bar(pub(crate) ProgressBar);
+
+impl Progress for Bar {
+    fn expect(&self, bytes: u64) {
+        self.0.inc_length(bytes);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
 }

@@ -7,9 +7,7 @@ use firn_engine::error::Error;
 use firn_replicator::store::{Key, Retention, each_object};
 use firn_replicator::vault::Vault;
 use firn_replicator::vault::check::CheckReport;
-use firn_replicator::vault::progress::Progress;
 use firn_replicator::vault::verify::{Depth, VerifyReport};
-use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::open;
@@ -17,7 +15,7 @@ use crate::args::vault::{self as args, OneVault, VaultLs, VaultVerify};
 use crate::command::{count, or_dash};
 use crate::operation::vault;
 use crate::output::Answer;
-use crate::progress;
+use crate::progress::{self, Bar};
 use crate::size::Size;
 use crate::table::Column::{Left, Right};
 use crate::table::table;
@@ -105,19 +103,6 @@ fn reached(vault: &Vault, point: Option<&str>) -> Result<BTreeMap<Key, u64>, Err
         }
     }
     Ok(reached)
-}
-
-/// A bar that the threads of a verification move.
-struct Bar(ProgressBar);
-
-impl Progress for Bar {
-    fn expect(&self, bytes: u64) {
-        self.0.inc_length(bytes);
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.0.inc(bytes);
-    }
 }
 
 pub(super) fn verify(vaults: &Vaults, verify: VaultVerify) -> Result<Answer> {

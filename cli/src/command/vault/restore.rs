@@ -8,10 +8,8 @@ use std::path::Path;
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
 use firn_engine::sys::{Clock, SystemClock};
-use firn_replicator::vault::progress::Progress;
 use firn_replicator::vault::restore::PointReader;
 use firn_replicator::vault::sink::FileSink;
-use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
 use super::wanted;
@@ -19,7 +17,7 @@ use crate::args::Globals;
 use crate::args::vault as args;
 use crate::operation::vault::restore::{Restored, VaultRestore};
 use crate::output::Answer;
-use crate::progress;
+use crate::progress::{self, Bar};
 use crate::service::with_service;
 use crate::size::Size;
 use crate::vaults::opening::Purpose;
@@ -27,19 +25,6 @@ use crate::vaults::{Vaults, is_address};
 
 /// Bytes of a range that are read at once.
 const CHUNK_LEN: u64 = 4 << 20;
-
-/// A bar that the threads of a restore move.
-struct Bar(ProgressBar);
-
-impl Progress for Bar {
-    fn expect(&self, bytes: u64) {
-        self.0.inc_length(bytes);
-    }
-
-    fn advance(&self, bytes: u64) {
-        self.0.inc(bytes);
-    }
-}
 
 pub(super) fn run(globals: &Globals, vaults: &Vaults, restore: args::VaultRestore) -> Result<Answer> {
     if restore.to == "-" || is_address(&restore.to) {
