@@ -164,9 +164,10 @@ impl Daemon {
         if let Some(listener) = metrics_listener {
             servers.push(self.clone().answer_metrics(listener)?);
         }
-        let watch = tokio::spawn(watch::watch(self.clone()));
         tracing::info!(socket = %settings.socket.display(), "serving");
         notify(&[NotifyState::Ready]);
+        // After that: nobody waits for a sign of life from a service that is not ready.
+        let watch = tokio::spawn(watch::watch(self.clone()));
         tokio::select! {
             _ = terminate.recv() => tracing::info!("stopping, by SIGTERM"),
             _ = interrupt.recv() => tracing::info!("stopping, by SIGINT"),
