@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
+use firn_engine::sys::{Clock, SystemClock};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -20,6 +21,10 @@ use crate::output::Answer;
 
 /// How long the kernel and the helper may take when nobody uses the device any more.
 const END_TIME: Duration = Duration::from_secs(30);
+/// How long somebody else may have the device open who only looks at it: another attach's `losetup` that was told the
+/// same free device, or what reads the labels of new devices.
+const PASSING_TIME: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Serialize)]
 struct Detached<'a> {
@@ -123,29 +128,48 @@ fn end_helper(record: &Record) -> io::Result<()> {
 
 /// Writes what the kernel has of the device in memory, and flushes it. Nobody else may have it.
 fn write_out(record: &Record) -> Result<(), Error> {
-    let device = &record.device;
-    let access = if record.is_read_only { OFlags::RDONLY } else { OFlags::RDWR };
-    let opened = rustix::fs::open(device, access | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty());
-    let opened = opened.map_err(|errno| match errno {
-        Errno::BUSY => {
-            let detail = format!("{} is in use{}", device.display(), used_by(record));
-            Error::new(Kind::Conflict, "detach", detail)
-                .hint("is it mounted in another namespace, swapped on, or part of another device?")
+    let began = SystemClock.monotonic();
+    let device = loop {
+        match claim(record) {
+            Err(error)
+                if error.kind() == Kind::Conflict
+                    && SystemClock.monotonic().saturating_sub(began) < PASSING_TIME =>
+            {
+                std::thread::park_timeout(PAUSE);
+            }
+            claimed => break claimed?,
         }
-        errno => Error::io("detach", device.display(), errno.into()),
-    })?;
-    let holders: Vec<String> = holders::of_device(device);
-    let own = format!("({})", std::process::id());
-    if holders.iter().any(|holder| !holder.ends_with(&own)) {
-        let others: Vec<String> = holders.into_iter().filter(|holder| !holder.ends_with(&own)).collect();
-        let detail = format!("{} is in use{}", device.display(), holders::text(&others));
-        return Err(Error::new(Kind::Conflict, "detach", detail).hint("stop what uses it"));
-    }
-    File::from(opened).sync_all().map_err(|source| {
+    };
+    device.sync_all().map_err(|source| {
         let detail = format!("{}: not everything is on stable storage", record.name);
         Error::io("detach", detail, source)
             .hint(format!("`firn detach --force {}` gives up what is not", record.name))
     })
+}
+
+/// Opens the device when nobody else has it: [`Kind::Conflict`] names who does.
+fn claim(record: &Record) -> Result<File, Error> {
+    let device = &record.device;
+    let in_use = |holders: &[String], hint| {
+        let detail = format!("{} is in use{}", device.display(), holders::text(holders));
+        Error::new(Kind::Conflict, "detach", detail).hint(hint)
+    };
+    let access = if record.is_read_only { OFlags::RDONLY } else { OFlags::RDWR };
+    let opened = rustix::fs::open(device, access | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty());
+    let opened = opened.map_err(|errno| match errno {
+        Errno::BUSY => in_use(
+            &holders::of_device(device),
+            "is it mounted in another namespace, swapped on, or part of another device?",
+        ),
+        errno => Error::io("detach", device.display(), errno.into()),
+    })?;
+    let own = format!("({})", std::process::id());
+    let mut others = holders::of_device(device);
+    others.retain(|holder| !holder.ends_with(&own));
+    match others.as_slice() {
+        [] => Ok(File::from(opened)),
+        others => Err(in_use(others, "stop what uses it")),
+    }
 }
 
 fn busy_mount(target: &Path, errno: Errno) -> Error {

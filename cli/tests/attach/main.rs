@@ -125,6 +125,20 @@ fn an_xfs_lives_on_a_volume() {
 }
 
 #[test]
+fn a_device_in_use_stays_and_who_only_looks_at_it_is_waited_for() {
+    let Some(mut stage) = Stage::new(&[("pg", 16 * MIB)]) else { return };
+    let device = stage.done(&["attach", "pg"]);
+    let held = File::open(device).expect("opened");
+    stage.fails(&["detach", "pg"], 4, "is in use, used by ");
+    let mut detaching = stage.command(&["detach", "pg"]).spawn().expect("the program runs");
+    pause(300);
+    drop(held);
+    assert!(detaching.wait().expect("it ends").success());
+    assert!(stage.list().is_empty());
+    stage.stop();
+}
+
+#[test]
 fn what_can_not_be_attached_is_said() {
     let Some(mut stage) = Stage::new(&[("pg", 64 * MIB)]) else { return };
     stage.fails(&["attach", "nothing"], 3, "there is no export \"nothing\"");
