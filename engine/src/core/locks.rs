@@ -1,5 +1,9 @@
 //! Block locks: a write that does not cover whole blocks reads their other parts first, and nobody else may write
 //! those blocks in between.
+//!
+//! A write waits for locks and for the writes that wait already, if they share a block: so a wide trim behind a stream
+//! of large writes gets its turn. Who holds a lock never waits for one, and who waits holds none, so nobody waits for
+//! ever.
 
 use super::write::WriteJob;
 use crate::units::VolumeId;
@@ -13,13 +17,14 @@ pub(super) struct Locks {
 }
 
 impl Locks {
-    /// Whether a range (first block, block after the last) meets a locked one.
-    pub(super) fn is_locked(&self, volume: VolumeId, first: u64, end: u64) -> bool {
-        self.held.iter().any(|&(held, start, stop)| held == volume && first < stop && start < end)
+    /// Whether a write of this range (first block, block after the last) must wait.
+    pub(super) fn is_taken(&self, volume: VolumeId, first: u64, end: u64) -> bool {
+        let waiting = self.waiters.iter().map(|job| (job.volume, job.first(), job.end()));
+        self.held.iter().copied().chain(waiting).any(|range| meets(range, volume, first, end))
     }
 
     pub(super) fn lock(&mut self, volume: VolumeId, first: u64, end: u64) {
-        debug_assert!(!self.is_locked(volume, first, end));
+        debug_assert!(!self.held.iter().any(|&range| meets(range, volume, first, end)));
         self.held.push((volume, first, end));
     }
 
@@ -42,4 +47,8 @@ impl Locks {
     pub(super) fn take_waiters(&mut self) -> Vec<WriteJob> {
         std::mem::take(&mut self.waiters)
     }
+}
+
+fn meets((other, start, stop): (VolumeId, u64, u64), volume: VolumeId, first: u64, end: u64) -> bool {
+    other == volume && first < stop && start < end
 }

@@ -229,7 +229,7 @@ impl Core {
                 return Advance::Gone;
             }
         };
-        if !job.locked && self.locks.is_locked(job.volume, job.first(), job.end()) {
+        if !job.locked && self.locks.is_taken(job.volume, job.first(), job.end()) {
             self.locks.wait(job);
             return Advance::Gone;
         }

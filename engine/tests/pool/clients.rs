@@ -6,7 +6,7 @@ use firn_engine::catalog::Tags;
 use firn_engine::core::{Request, Response, Target};
 use firn_engine::error::{Error, Kind, Result};
 use firn_engine::reactor::{LocalClient, Port};
-use firn_engine::sys::DeviceKind;
+use firn_engine::sys::{DeviceKind, MemorySlice};
 use firn_engine::units::VolumeId;
 use firn_engine::volume::VolumeRequest;
 
@@ -72,7 +72,7 @@ impl LocalClient for Echo {
 
 impl Echo {
     fn write(&mut self, port: &mut Port<'_>) {
-        let data = firn_engine::sys::MemorySlice::new(port.buffers().get(4096), 0, 4096);
+        let data = MemorySlice::new(port.buffers().get(4096), 0, 4096);
         data.copy_in(0, &pattern(self.next + 1, 0, 4096));
         let (volume, offset) = (self.volume, self.next * 4096);
         port.submit(self.next, Request::Write { volume, offset, data, fua: false });
@@ -88,6 +88,52 @@ fn a_local_client_lives_on_the_reactors_thread() {
         let (report, heard) = channel();
         pool.attach_client(Box::new(Echo { volume, next: 0, blocks: 4096, wrong: 0, left: 4096, report }));
         assert_eq!(heard.recv().expect("the client ends"), 0);
+    });
+}
+
+/// Asks for three things at once: a large write, a trim of that and as much behind it, a large write of what is behind.
+struct Overtaking {
+    volume: VolumeId,
+    asked: bool,
+    left: u64,
+    report: std::sync::mpsc::Sender<()>,
+}
+
+impl LocalClient for Overtaking {
+    fn turn(&mut self, port: &mut Port<'_>) -> bool {
+        let volume = self.volume;
+        if !std::mem::replace(&mut self.asked, true) {
+            for (tag, offset) in [(0, 0), (2, MIB)] {
+                let data = MemorySlice::new(port.buffers().get(1 << 20), 0, 1 << 20);
+                data.copy_in(0, &pattern(tag + 1, 0, 1 << 20));
+                port.submit(tag, Request::Write { volume, offset, data, fua: false });
+                if tag == 0 {
+                    port.submit(1, Request::Unmap { volume, offset: 0, length: 2 * MIB, fua: false });
+                }
+            }
+        }
+        self.left > 0
+    }
+
+    fn completed(&mut self, _: u64, result: Result<Response>, _: &mut Port<'_>) {
+        result.expect("done");
+        self.left -= 1;
+        if self.left == 0 {
+            self.report.send(()).expect("heard");
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_lock_is_not_overtaken() {
+    each_device(|place| {
+        let pool = place.create(64 * MIB);
+        let volume = pool.create_volume("a", 16 * MIB, Tags::new()).expect("created");
+        let (report, heard) = channel();
+        pool.attach_client(Box::new(Overtaking { volume: volume.id(), asked: false, left: 3, report }));
+        heard.recv().expect("the client ends");
+        assert_eq!(read(&volume, 0, 1 << 20), vec![0; 1 << 20], "the first write had the lock");
+        assert_eq!(read(&volume, MIB, 1 << 20), pattern(3, 0, 1 << 20), "the trim was asked for before it");
     });
 }
 
