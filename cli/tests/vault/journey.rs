@@ -1,5 +1,7 @@
 //! The main job: a volume is sent, first all of it and then what changed, lost, and restored to the byte.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::shell::{Shell, noise};
@@ -79,8 +81,24 @@ fn a_dry_run_says_what_a_send_would_do(shell: &Shell) {
     change(shell, "pg", &mut content, &[3, 200]);
     let plan = shell.done(&["vault", "send", "pg", "main", "--dry-run"]);
     assert_eq!(plan, "would send pg: increment of 8K before compression\n");
-    let tried = shell.done(&["vault", "init", "other", "./other", "--dry-run"]);
-    assert!(tried.contains("would make vault other at ") && !shell.exists("other/vault.json"), "{tried}");
+    let left = || fs::read_dir(shell.path("")).expect("a folder").count();
+    let (before, init) = (left(), ["vault", "init", "other", "./other/below", "--dry-run"]);
+    let tried = shell.done(&init);
+    assert!(tried.contains("would make vault other at ") && !shell.exists("other"), "{tried}");
+    assert_eq!(left(), before, "nothing is left of a trial");
+    fs::create_dir_all(shell.path("other/below")).expect("a folder");
+    shell.done(&init);
+    assert_eq!(fs::read_dir(shell.path("other/below")).expect("a folder").count(), 0);
+    let path = shell.path("vault");
+    shell.fails(
+        &["vault", "init", "other", "./vault", "--dry-run"],
+        4,
+        &format!(
+            "firn: make vault: {} holds a vault already\n\
+             next: `firn vault add NAME ADDRESS` gives it a name on this machine\n",
+            path.display()
+        ),
+    );
 }
 
 fn a_group_is_sent_as_one(shell: &Shell) {

@@ -9,6 +9,7 @@ mod journey;
 mod keys;
 mod killed;
 mod machines;
+mod media;
 mod retention;
 mod s3;
 mod volume;

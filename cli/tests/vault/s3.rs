@@ -97,6 +97,12 @@ fn a_locked_point_stays_until_its_date() {
     assert!(objects.iter().all(|one| one["lock"]["mode"] == "compliance"), "{objects:?}");
     let verified = shell.json(&["vault", "verify", "main"]);
     assert_eq!(verified["damaged"], json!([]), "all that must be locked is");
+    let all = shell.json(&["vault", "ls", "main"]);
+    let all = all["objects"].as_array().expect("a list").iter();
+    let log: Vec<_> =
+        all.filter(|one| one["key"].as_str().is_some_and(|key| key.starts_with("log/"))).collect();
+    assert!(log.len() >= 5, "init, slot, data key and two commits: {log:?}");
+    assert!(log.iter().all(|one| one["lock"]["mode"] == "compliance"), "the proof is locked too: {log:?}");
     shell.done(&["vault", "check", "main"]);
 
     let ran = shell.run(&["vault", "prune", "main", "--point", first]);

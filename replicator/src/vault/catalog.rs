@@ -128,6 +128,8 @@ pub struct Catalog {
     pub(super) keys: BTreeMap<KeyId, DataKey>,
     pub(super) signers: BTreeMap<Signer, String>,
     pub(super) void: Vec<VoidEntry>,
+    /// The latest date that a point was given, those that left the vault included.
+    pub(super) kept_until_ms: Option<u64>,
 }
 
 impl Catalog {
@@ -144,6 +146,7 @@ impl Catalog {
             keys: BTreeMap::new(),
             signers: BTreeMap::from([(founder, "founder".to_owned())]),
             void: Vec::new(),
+            kept_until_ms: None,
         }
     }
 

@@ -13,8 +13,7 @@ use super::{Vault, keyring, log};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId};
 use crate::format::name;
-use crate::policy::{calendar, lock};
-use crate::store::{Key, Retention, each_object};
+use crate::store::{Key, each_object};
 
 /// Something that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,39 +187,11 @@ impl Check<'_> {
         self.report.objects += 1 + present.len() as u64;
     }
 
-    /// Settings and data keys are locked as long as the log says of a point under them: a point whose key can be
+    /// Settings, keys and the log are locked as long as the log says of a point: a point whose key or proof can be
     /// deleted is not locked.
     fn look_at_locks(&mut self, catalog: &Catalog) -> Result<()> {
-        let store = self.vault.store.as_ref();
-        if !store.capabilities().retention {
-            return Ok(());
-        }
-        let now_ms = store.clock_ms()?;
-        let mut longest: BTreeMap<Key, (Retention, Digest)> = BTreeMap::new();
-        for live in catalog.points().values() {
-            let Some(locked) = live.locked.filter(|locked| locked.until_ms > now_ms) else { continue };
-            let data_key = (live.committed.key != KeyId::default()).then(|| name::slot(live.committed.key));
-            for key in data_key.into_iter().chain([name::settings()]) {
-                let longest = longest.entry(key).or_insert((locked, live.committed.id));
-                if locked.until_ms > longest.0.until_ms {
-                    *longest = (locked, live.committed.id);
-                }
-            }
-        }
-        for (key, (locked, point)) in longest {
-            match store.retention(&key) {
-                Ok(present) if lock::raise(present, locked).is_none() => {}
-                Ok(_) => {
-                    let until = calendar::text(locked.until_ms);
-                    let detail = format!(
-                        "a point needs it that is locked until {until}, and it is not locked as long"
-                    );
-                    self.find(key, detail, Some(point));
-                }
-                // What is missing was found already.
-                Err(error) if error.kind() == Kind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        for (key, fault, point) in self.vault.lock_faults(catalog)? {
+            self.find(key, fault, Some(point));
         }
         Ok(())
     }

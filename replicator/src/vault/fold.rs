@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::catalog::{Catalog, DataKey, Head, Hold, KeySlot, LivePoint, VoidEntry};
+use super::foundation::date_given;
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId};
 use crate::format::entry::{Action, Committed, Entry, Signed, Who};
@@ -216,6 +217,7 @@ impl Catalog {
 
     fn take(&mut self, entry: &Entry) {
         let time_ms = entry.time_ms;
+        self.kept_until_ms = self.kept_until_ms.max(date_given(&entry.action, time_ms));
         match &entry.action {
             Action::Init { settings } => self.settings = Some(*settings),
             Action::Commit { points, group } => {

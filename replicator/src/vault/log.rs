@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::format::digest::Digest;
 use crate::format::entry::{ENTRY_BYTES_MAX, Signed};
 use crate::format::name;
-use crate::store::{Key, LIST_MAX, ObjectInfo, Put, Store};
+use crate::store::{Key, LIST_MAX, ObjectInfo, Put, Retention, Store};
 
 /// Entries that are read at once, which bounds what they take in memory.
 const BATCH: usize = 16;
@@ -147,13 +147,18 @@ fn fetch(store: &dyn Store, entries: &[&ObjectInfo]) -> Result<Vec<Vec<u8>>> {
     })
 }
 
-/// Writes entry `number` unless there is one. Whether it is there now, or another one.
+/// Writes entry `number`, locked from its first moment if it is to be, unless there is one. Whether it is there now, or
+/// another one.
 ///
 /// # Errors
 /// What the store said, when it can't be known whether the entry is there.
-pub(super) fn put(store: &dyn Store, number: u64, bytes: &[u8]) -> Result<bool> {
+pub(super) fn put(store: &dyn Store, number: u64, bytes: &[u8], locked: Option<Retention>) -> Result<bool> {
     let key = name::entry(number);
-    let failure = match store.put_if_absent(&key, bytes) {
+    let put = match locked {
+        Some(retention) => store.put_if_absent_locked(&key, bytes, retention),
+        None => store.put_if_absent(&key, bytes),
+    };
+    let failure = match put {
         Ok(Put::Created) => return Ok(true),
         Ok(Put::Exists) => None,
         Err(error) => Some(error),

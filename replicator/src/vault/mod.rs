@@ -14,6 +14,7 @@ pub mod commit;
 mod container;
 pub mod damage;
 mod fold;
+mod foundation;
 mod fresh;
 mod hold;
 pub mod identity;
@@ -197,6 +198,7 @@ impl Vault {
             return Err(Error::new(Kind::Invalid, WHAT, "no signing key was given"));
         };
         let signer = identity::signer(key);
+        let mut reached = foundation::Reached::default();
         for _ in 0..RACES_MAX {
             let catalog = self.refresh()?;
             let clock_ms = self.store.clock_ms()?;
@@ -212,7 +214,8 @@ impl Vault {
                 return Err(Error::new(Kind::Conflict, WHAT, why));
             }
             let bytes = entry.encode(key)?;
-            if log::put(self.store.as_ref(), entry.number, &bytes)? {
+            let locked = self.lock_below(&catalog, &entry, clock_ms, &mut reached)?;
+            if log::put(self.store.as_ref(), entry.number, &bytes, locked)? {
                 let signed = log::decode(entry.number, &bytes)?;
                 self.refresh()?;
                 return Ok(Some(signed));

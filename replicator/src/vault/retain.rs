@@ -12,7 +12,7 @@ use crate::store::{Key, Retention};
 
 impl Vault {
     /// Keeps `points` at least until a date, in ms since 1970 by the store's clock. In a vault that locks, everything
-    /// they need is locked until then before the entry says so.
+    /// they need is locked until then before the entry says so; a date that they have already is locked anew.
     ///
     /// # Errors
     /// [`Kind::NotFound`](crate::error::Kind::NotFound) when a point is not in the vault;
@@ -31,7 +31,7 @@ impl Vault {
             }
             lock_objects(self.store.as_ref(), &needed, Retention { mode, until_ms })?;
         }
-        self.append(&mut |catalog, _| {
+        let appended = self.append(&mut |catalog, _| {
             let mut later = Vec::new();
             for id in points {
                 later.extend(move_date(catalog.point(*id)?.retain_until_ms, until_ms)?.map(|_| *id));
@@ -39,6 +39,10 @@ impl Vault {
             let retain = |points| Action::Retain { points, until_ms, locked: mode };
             Ok((!later.is_empty()).then(|| retain(later)))
         })?;
-        Ok(())
+        match appended {
+            // What the store lost of its locks since then comes back.
+            None => self.lock_foundation(&self.catalog()),
+            Some(_) => Ok(()),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test asks of the vault must work, or the test ends there")]
 
+mod foundation;
 mod keys;
 mod kill;
 mod log;

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use firn_replicator::format::settings::Cipher;
-use firn_replicator::store::MemoryStore;
 use firn_replicator::store::faults::{Fault, FaultyStore, Request};
+use firn_replicator::store::{LockMode, MemoryStore};
 use firn_replicator::vault::send::SendOptions;
 use firn_replicator::vault::verify::Depth;
 
 use crate::model::{Random, Snapshot, Volume};
-use crate::place::{START_MS, init, open, restored, send, send_all};
+use crate::place::{START_MS, init, init_locking, open, restored, send, send_all};
 use crate::random::change;
+
+const DAY_MS: u64 = 86_400_000;
 
 /// A store in front of `store` that does `fault` at request `index`, or none. It lives as long as the test.
 fn faulty(store: &Arc<MemoryStore>, plan: Option<(usize, Fault)>) -> Arc<FaultyStore<'static>> {
@@ -33,9 +35,10 @@ fn check_kills(
     old: &[(firn_replicator::format::digest::Digest, Snapshot)],
     new: &[&Snapshot],
     cipher: Cipher,
+    retain_until_ms: Option<u64>,
 ) {
     let group = (new.len() > 1).then(|| "group".to_owned());
-    let options = SendOptions { group, ..SendOptions::default() };
+    let options = SendOptions { group, retain_until_ms, ..SendOptions::default() };
     let whole = faulty(&Arc::new(before.copy()), None);
     send_all(&open(whole.clone(), cipher).unwrap(), new, &options).unwrap();
     let requests = whole.requests().len();
@@ -55,6 +58,8 @@ fn check_kills(
                     "{context}"
                 );
             }
+            let left = vault.verify(Depth::Objects, &()).unwrap();
+            assert_eq!(left.damaged, [], "{context}: what is committed is whole, and locked");
             for (id, snapshot) in old {
                 assert!(restored(&vault, *id) == snapshot.content(), "{context}: an old point is harmed");
             }
@@ -81,7 +86,7 @@ fn a_baseline_that_dies_anywhere_is_completed_by_the_next() {
         drop(init(&store, cipher));
         let mut volume = Volume::new(1, 200);
         change(&mut volume, &mut Random(3));
-        check_kills(&store, &[], &[&volume.snapshot()], cipher);
+        check_kills(&store, &[], &[&volume.snapshot()], cipher, None);
     }
 }
 
@@ -99,5 +104,20 @@ fn an_increment_of_a_group_that_dies_anywhere_harms_nothing() {
     }
     change(&mut one, &mut random);
     change(&mut other, &mut random);
-    check_kills(&store, &old, &[&one.snapshot(), &other.snapshot()], Cipher::None);
+    check_kills(&store, &old, &[&one.snapshot(), &other.snapshot()], Cipher::None, None);
+}
+
+/// Everything that is committed is locked, the log below it included, whenever the sender died.
+#[test]
+fn an_increment_with_a_longer_date_that_dies_anywhere_leaves_nothing_unlocked() {
+    let store = Arc::new(MemoryStore::new(START_MS));
+    let vault = init_locking(&store, Cipher::Aes256Gcm, Some(LockMode::Compliance));
+    let (mut volume, mut random) = (Volume::new(1, 100), Random(5));
+    change(&mut volume, &mut random);
+    let snapshot = volume.snapshot();
+    let short = SendOptions { retain_until_ms: Some(START_MS + 5 * DAY_MS), ..SendOptions::default() };
+    let id = send_all(&vault, &[&snapshot], &short).unwrap().points[0].id;
+    change(&mut volume, &mut random);
+    let long = Some(START_MS + 100 * DAY_MS);
+    check_kills(&store, &[(id, snapshot)], &[&volume.snapshot()], Cipher::Aes256Gcm, long);
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use firn_engine::sys::{Clock, SystemClock};
 use firn_replicator::error::Kind;
 use firn_replicator::store::{DirectoryStore, Key, Store};
 
@@ -53,6 +54,9 @@ fn check(directory: &Path) {
         let store = DirectoryStore::open(&directory.join(name)).unwrap();
         assert_eq!(store.get(&key("a")).unwrap(), b"one");
         assert_eq!(store.list("", None).unwrap().len(), 1);
+        let before_ms = SystemClock.now_ms();
+        let clock_ms = store.clock_ms().unwrap();
+        assert!((before_ms..=SystemClock.now_ms()).contains(&clock_ms), "{clock_ms} is not now");
         let refused = [
             store.put(&key("b"), b"two").unwrap_err(),
             store.put_if_absent(&key("b"), b"two").unwrap_err(),

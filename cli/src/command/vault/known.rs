@@ -1,14 +1,15 @@
 //! `firn vault init`, `add`, `forget`, `list`, `show`, `probe`, `rebuild-index`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
 use firn_replicator::format::digest::{Digest, VaultId};
+use firn_replicator::format::name::SETTINGS;
 use firn_replicator::format::settings::{Cipher, Settings};
 use firn_replicator::store::probe::{Outcome, ProbeReport, StoreMode, probe as probe_store};
-use firn_replicator::store::{Capabilities, LockMode, Store};
+use firn_replicator::store::{Address, Capabilities, DirectoryStore, LockMode, Store};
 use firn_replicator::vault::init::InitOptions;
 use firn_replicator::vault::keyring::Unlock;
 use firn_replicator::vault::{Vault, identity};
@@ -47,9 +48,15 @@ pub(super) fn init(vaults: &Vaults, init: VaultInit) -> Result<Answer> {
             .hint(format!("choose another name, or `firn vault forget {}` first", init.name))
             .into());
     }
-    let store: Arc<dyn Store> = Arc::from(address.open()?);
-    let probe = probe_store(store.as_ref())?;
     let lock = lock_mode(init.lock);
+    let (store, probe) = match init.dry_run {
+        true => (None, rehearse(&address)?),
+        false => {
+            let store: Arc<dyn Store> = Arc::from(address.open()?);
+            let probe = probe_store(store.as_ref())?;
+            (Some(store), probe)
+        }
+    };
     check_probe(&probe, lock)?;
     let cipher = if init.encrypt { Cipher::Aes256Gcm } else { Cipher::None };
     let mut made = Made {
@@ -62,7 +69,7 @@ pub(super) fn init(vaults: &Vaults, init: VaultInit) -> Result<Answer> {
         key_file: files.1.clone(),
         probe,
     };
-    if !init.dry_run {
+    if let Some(store) = store {
         let unlock = unlock(&files)?;
         let options = InitOptions {
             probed: probed(store.as_ref(), &made.probe),
@@ -88,6 +95,26 @@ pub(super) fn init(vaults: &Vaults, init: VaultInit) -> Result<Answer> {
     }
     let text = made.text();
     Answer::new(&made, text)
+}
+
+/// Probes a store in which nothing is to be left: a directory in a place of its own, in the directory itself or, while
+/// that is not there, in what is there of the path to it.
+fn rehearse(address: &Address) -> Result<ProbeReport, Error> {
+    let Address::Directory(path) = address else { return probe_store(address.open()?.as_ref()) };
+    if path.join(SETTINGS).exists() {
+        return Err(Error::new(
+            Kind::Conflict,
+            "make vault",
+            format!("{} holds a vault already", path.display()),
+        )
+        .hint("`firn vault add NAME ADDRESS` gives it a name on this machine"));
+    }
+    let present = path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let failed = |source| Error::io("try directory", present.display(), source);
+    let place = tempfile::Builder::new().prefix(".firn-trial-").tempdir_in(present).map_err(failed)?;
+    let probe = probe_store(&DirectoryStore::open(place.path())?)?;
+    place.close().map_err(failed)?;
+    Ok(ProbeReport { store: format!("directory {}", path.display()), ..probe })
 }
 
 fn absolute(path: Option<PathBuf>) -> Result<Option<PathBuf>, Error> {

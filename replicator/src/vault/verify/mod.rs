@@ -11,7 +11,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-use self::reach::{Object, Reach};
+use self::reach::{Object, Reach, wrong};
 use super::Vault;
 use super::damage::{Damage, Judge, Notes};
 use super::progress::Progress;
@@ -26,7 +26,8 @@ const THREADS: usize = 4;
 pub enum Depth {
     /// Each live point's object is what the log says.
     Catalog,
-    /// And every run is, and every pack is there, with its length and locked as long as its points.
+    /// And every run is, and every pack is there, with its length; they, settings, keys and the log are locked as long
+    /// as the points say.
     Objects,
     /// And every byte of them is what was written.
     Content,
@@ -64,7 +65,9 @@ impl Vault {
         progress
             .expect(objects.iter().map(|object| object.shape.map_or(0, |shape| shape.stored_bytes)).sum());
         let bytes = AtomicU64::new(0);
+        let mut unlocked = Vec::new();
         if depth > Depth::Catalog {
+            unlocked = self.lock_faults(&self.catalog())?;
             let next = AtomicUsize::new(0);
             let worker = || {
                 while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -82,13 +85,18 @@ impl Vault {
                 joined.collect::<Result<Vec<()>>>()
             })?;
         }
+        let mut damaged = self.affected(notes.objects());
+        damaged.extend(unlocked.into_iter().map(|(object, fault, point)| {
+            let detail = wrong(&object, &fault).to_string();
+            Damage { object, detail, points: vec![point] }
+        }));
         Ok(VerifyReport {
             depth,
             points: reach.points,
             locked_points: reach.locked_points,
             objects: reach.points + objects.len() as u64,
             bytes: bytes.into_inner(),
-            damaged: self.affected(notes.objects()),
+            damaged,
         })
     }
 
@@ -101,21 +109,20 @@ impl Vault {
         progress: &dyn Progress,
     ) -> Result<u64> {
         let store = self.store().as_ref();
-        let missing = |detail: String| Error::new(Kind::Damaged, "verify object", detail);
         let key = &object.key;
-        let Some(info) = store.head(key)? else { return Err(missing(format!("{key} is missing"))) };
+        let Some(info) = store.head(key)? else { return Err(wrong(key, "it is missing")) };
         if let Some(shape) = object.shape
             && shape.stored_bytes != info.bytes
         {
-            let detail = format!("{key} has {} bytes instead of {}", info.bytes, shape.stored_bytes);
-            return Err(missing(detail));
+            let detail = format!("it has {} bytes instead of {}", info.bytes, shape.stored_bytes);
+            return Err(wrong(key, &detail));
         }
         if let Some(until_ms) = object.locked_until_ms {
             let locked = store.retention(key)?;
             if locked.is_none_or(|lock| lock.until_ms < until_ms) {
                 let found = locked.map_or(0, |lock| lock.until_ms);
-                let detail = format!("{key} is locked until {found} ms, its points say {until_ms} ms");
-                judge.pass(key, missing(detail))?;
+                let detail = format!("it is locked until {found} ms, its points say {until_ms} ms");
+                judge.pass(key, wrong(key, &detail))?;
             }
         }
         match depth {
