@@ -54,12 +54,7 @@ pub(super) fn read_on(store: &dyn Store, catalog: &mut Catalog, seen: Seen<'_>) 
 }
 
 /// Takes up the entries of a page, which begins after the catalog's head.
-fn take_up(
-    store: &dyn Store,
-    catalog: &mut Catalog,
-    entries: &[&ObjectInfo],
-    seen: Seen<'_>,
-) -> Result<()> {
+fn take_up(store: &dyn Store, catalog: &mut Catalog, entries: &[&ObjectInfo], seen: Seen<'_>) -> Result<()> {
     let next = catalog.head().number + 1;
     let whole = (next..).zip(entries).take_while(|(number, info)| info.key == name::entry(*number)).count();
     for batch in entries[..whole].chunks(BATCH) {
