@@ -153,10 +153,10 @@ impl Check<'_> {
             if !self.look_at_object(&key, run.shape.stored_bytes, id, present) || destroyed {
                 continue;
             }
-            match self.vault.read_packs(&point, run) {
-                Ok(packs) => {
+            match self.vault.open_run(&point, run) {
+                Ok(opened) => {
                     self.report.with_packs = true;
-                    for pack in packs {
+                    for pack in opened.packs() {
                         self.look_at_object(&pack.name.key(), pack.shape.stored_bytes, id, present);
                     }
                 }

@@ -16,10 +16,14 @@ pub fn lock_objects(store: &dyn Store, objects: &BTreeSet<Key>, wanted: Retentio
     let objects: Vec<&Key> = objects.iter().collect();
     workers::each(&objects, |key| {
         let Some(raised) = lock::raise(store.retention(key)?, wanted) else { return Ok(()) };
-        store.set_retention(key, raised)?;
+        let refused = match store.set_retention(key, raised) {
+            // Somebody else may have locked it longer in between.
+            Err(error) if error.kind() == Kind::Conflict => Some(error),
+            set => set.map(|()| None)?,
+        };
         match lock::raise(store.retention(key)?, wanted) {
             None => Ok(()),
-            Some(_) => Err(broken("lock object", key)),
+            Some(_) => Err(refused.unwrap_or_else(|| broken("lock object", key))),
         }
     })
 }

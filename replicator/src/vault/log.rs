@@ -22,13 +22,13 @@ const BATCH: usize = 16;
 const READERS: usize = 4;
 
 /// Who looks at entries as they are taken up: their number and bytes.
-pub(super) type Seen<'a, T> = &'a mut dyn FnMut(u64, &[u8]) -> T;
+pub(super) type Seen<'a> = &'a mut dyn FnMut(u64, &[u8]);
 
 /// Takes up every entry after the catalog's head.
 ///
 /// # Errors
 /// [`Kind::Damaged`] when the log went back, has a gap, or does not follow; what the store said.
-pub(super) fn read_on(store: &dyn Store, catalog: &mut Catalog, seen: Seen<'_, ()>) -> Result<()> {
+pub(super) fn read_on(store: &dyn Store, catalog: &mut Catalog, seen: Seen<'_>) -> Result<()> {
     let head = catalog.head();
     let mut is_head_due = head.number > 0;
     // From the head itself, so that the list shows whether it is still there.
@@ -54,12 +54,7 @@ pub(super) fn read_on(store: &dyn Store, catalog: &mut Catalog, seen: Seen<'_, (
 }
 
 /// Takes up the entries of a page, which begins after the catalog's head.
-fn take_up(
-    store: &dyn Store,
-    catalog: &mut Catalog,
-    entries: &[&ObjectInfo],
-    seen: Seen<'_, ()>,
-) -> Result<()> {
+fn take_up(store: &dyn Store, catalog: &mut Catalog, entries: &[&ObjectInfo], seen: Seen<'_>) -> Result<()> {
     let next = catalog.head().number + 1;
     let whole = (next..).zip(entries).take_while(|(number, info)| info.key == name::entry(*number)).count();
     for batch in entries[..whole].chunks(BATCH) {
@@ -114,14 +109,20 @@ pub(super) fn check_head(store: &dyn Store, head: Head) -> Result<()> {
 /// # Errors
 /// [`Kind::Damaged`], naming the entry; [`Kind::Invalid`] for one of a newer version.
 pub(super) fn decode(number: u64, bytes: &[u8]) -> Result<Signed> {
-    let named = |error: Error| {
-        Error::new(error.kind(), "read log", format!("entry {number} ({})", name::entry(number)))
-            .source(error)
-    };
-    if bytes.len() > ENTRY_BYTES_MAX {
-        return Err(named(Error::new(Kind::Damaged, "read log entry", format!("{} bytes", bytes.len()))));
-    }
-    Signed::decode(bytes).map_err(named)
+    Signed::decode(bytes).map_err(|error| named(number, error))
+}
+
+/// Reads the bytes of an entry whose signature was verified before, or is ours.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_again(number: u64, bytes: &[u8]) -> Result<Signed> {
+    Signed::decode_again(bytes).map_err(|error| named(number, error))
+}
+
+fn named(number: u64, error: Error) -> Error {
+    let detail = format!("entry {number} ({})", name::entry(number));
+    Error::new(error.kind(), "read log", detail).source(error)
 }
 
 fn fetch(store: &dyn Store, entries: &[&ObjectInfo]) -> Result<Vec<Vec<u8>>> {

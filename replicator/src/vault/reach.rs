@@ -5,13 +5,13 @@
 
 use std::collections::BTreeSet;
 
+use super::damage::Judge;
+use super::run::{Run, RunKeys};
 use super::{Vault, bounded};
 use crate::error::{Error, Kind, Result};
-use crate::format::container::{Content, HEADER_BYTES, Header, Role, Table};
+use crate::format::container::{HEADER_BYTES, Header};
 use crate::format::digest::{Digest, KeyId};
-use crate::format::frame::Opener;
 use crate::format::name;
-use crate::format::pack_list::{self, PackRef};
 use crate::format::point::{Point, RunRef};
 use crate::store::Key;
 
@@ -53,8 +53,8 @@ impl Reach {
             match is_destroyed {
                 true => drop(self.destroyed.insert(point.key)),
                 false => {
-                    let packs = vault.read_packs(&point, run)?;
-                    self.objects.extend(packs.iter().map(|pack| pack.name.key()));
+                    let opened = vault.open_run(&point, run)?;
+                    self.objects.extend(opened.packs().map(|pack| pack.name.key()));
                 }
             }
             self.objects.insert(run.key());
@@ -132,32 +132,10 @@ impl Vault {
         Point::decode(id, &bytes).map_err(|error| named(&key, error))
     }
 
-    /// The packs that a run lists.
-    pub(super) fn read_packs(&self, point: &Point, run: &RunRef) -> Result<Vec<PackRef>> {
-        let key = run.key();
-        let keys = self.frame_keys(point.key)?;
-        let read = || {
-            let wrong = |why: &str| Error::new(Kind::Damaged, "read run", why);
-            let (start, bytes) = run.shape.table().ok_or_else(|| wrong("it has an impossible shape"))?;
-            let header = self.store.get_range(&key, 0, HEADER_BYTES)?;
-            let header = header.first_chunk().ok_or_else(|| wrong("it is too short"))?;
-            let table = Table::decode(&run.shape, header, &self.store.get_range(&key, start, bytes)?)?;
-            let expected = Header { role: Role::Run, vault: self.settings.vault, key: point.key };
-            if table.header != expected {
-                return Err(wrong("it is no run of this point"));
-            }
-            let mut opener = Opener::new(keys)?;
-            let mut packs = Vec::new();
-            for (index, row) in table.rows().iter().enumerate() {
-                if row.content == Content::Packs {
-                    let stored =
-                        self.store.get_range(&key, table.offset(index), row.stored_bytes as usize)?;
-                    packs.extend(pack_list::decode(&opener.open(row, &stored)?)?);
-                }
-            }
-            Ok(packs)
-        };
-        read().map_err(|error| named(&key, error))
+    /// A run of a point, with its list of packs.
+    pub(super) fn open_run(&self, point: &Point, run: &RunRef) -> Result<Run> {
+        let keys = RunKeys::of(point, self.frame_keys(point.key)?);
+        Run::open(self.store.as_ref(), run, &keys, Judge::Refuse)
     }
 }
 

@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test asks of the vault must work, or the test ends there")]
 
+mod actor;
+mod beginning;
+mod careless;
+mod cells;
 mod foundation;
+mod judge;
 mod keys;
 mod kill;
 mod log;
