@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::hidden::uncovering;
 use super::{Vault, bounded};
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Content, HEADER_BYTES, Header, Role, Table};
@@ -127,9 +128,9 @@ impl Vault {
     /// [`Kind::Damaged`], naming the object, when it is missing or not what was written; what the store said.
     pub fn read_point(&self, id: Digest) -> Result<Point> {
         let key = name::point(id);
-        let bytes = bounded::get(self.store.as_ref(), &key, bounded::POINT_BYTES_MAX)
-            .map_err(|error| named(&key, error))?;
-        Point::decode(id, &bytes).map_err(|error| named(&key, error))
+        let store = self.store.as_ref();
+        let read = || Point::decode(id, &bounded::get(store, &key, bounded::POINT_BYTES_MAX)?);
+        uncovering(store, &key, read).map_err(|error| named(&key, error))
     }
 
     /// The packs that a run lists.
@@ -146,7 +147,7 @@ impl Vault {
             if table.header != expected {
                 return Err(wrong("it is no run of this point"));
             }
-            let mut opener = Opener::new(keys)?;
+            let mut opener = Opener::new(keys.clone())?;
             let mut packs = Vec::new();
             for (index, row) in table.rows().iter().enumerate() {
                 if row.content == Content::Packs {
@@ -157,7 +158,7 @@ impl Vault {
             }
             Ok(packs)
         };
-        read().map_err(|error| named(&key, error))
+        uncovering(self.store.as_ref(), &key, read).map_err(|error| named(&key, error))
     }
 }
 
