@@ -210,7 +210,10 @@ pub(super) fn put(store: &dyn Store, number: u64, bytes: &[u8], locked: Option<R
         // Over a mark of deletion a store creates what was there before: then the first one counts.
         Ok(Put::Created) if !store.uncover(&key)? => return Ok(true),
         Ok(_) => None,
-        Err(error) => Some(error),
+        Err(error) => {
+            store.uncover(&key)?;
+            Some(error)
+        }
     };
     match (bounded::get(store, &key, ENTRY_BYTES_MAX), failure) {
         (Ok(present), _) => Ok(present == bytes),
