@@ -106,6 +106,18 @@ fn a_destroyed_key_is_the_end_of_its_points() {
         );
     }
     shell.done(&["vault", "release", "main", "pg", "--reason", "court"]);
+    let keys = shell.json(&["vault", "keys", "list", "main"]);
+    let id = keys["data_keys"][0]["id"].as_str().expect("an id").to_owned();
+    let few = &id[..7];
+    shell.fails(
+        &["vault", "keys", "destroy", "main", few, "--yes"],
+        3,
+        &format!(
+            "firn: find key: no volume {few:?} has a data key in the vault\n\
+             next: `firn vault keys list VAULT` shows what there is; of a key give at least 8 digits\n"
+        ),
+    );
+    assert_eq!(shell.json(&["vault", "keys", "destroy", "main", &id[..8]])["id"], id.as_str());
     let plan = shell.json(&destroy);
     assert_eq!((&plan["dry_run"], plan["points"].as_array().map(Vec::len)), (&true.into(), Some(1)));
     shell.done(&["vault", "restore", "main", "pg", "--to", "./out"]);

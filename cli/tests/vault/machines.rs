@@ -1,5 +1,10 @@
 //! Machines that use one vault: who knows it, who may write to it, and what one of them has lost.
 
+use firn_replicator::SigningKey;
+use firn_replicator::format::digest::Digest;
+use firn_replicator::format::entry::{Action, Entry, Who};
+use firn_replicator::format::settings::Settings;
+use firn_replicator::vault::identity;
 use serde_json::json;
 
 use crate::shell::Shell;
@@ -112,4 +117,46 @@ fn a_lost_index_or_a_broken_one_is_made_anew() {
     assert_eq!(shell.json(&["vault", "points", "main"]), points);
     let probe = shell.json(&["vault", "probe", "./vault"]);
     assert_eq!(probe["mode"], "plain", "{probe}");
+}
+
+/// Whoever could write to the store made the vault their own: the same identity, and a log of theirs from its first
+/// entry. A machine that has lost its index took it for the vault that it knew.
+#[test]
+fn settings_that_were_exchanged_are_refused() {
+    let shell = Shell::with_pool("64M");
+    vault(&shell);
+    filled(&shell, 1);
+    let path = shell.path("vault");
+    let theirs = SigningKey::from_bytes(&[9; 32]);
+    let mut settings =
+        Settings::decode(&std::fs::read(path.join("vault.json")).expect("settings")).expect("settings");
+    settings.founder = identity::signer(&theirs);
+    let entry = Entry {
+        format: 1,
+        vault: settings.vault,
+        number: 1,
+        previous: Digest::default(),
+        time_ms: settings.created_ms,
+        who: Who::default(),
+        action: Action::Init { settings: Digest::of(&settings.encode()) },
+    };
+    std::fs::write(path.join("vault.json"), settings.encode()).expect("written");
+    let signed = entry.encode(&theirs).expect("an entry");
+    std::fs::write(path.join("log/0000000000000001"), signed).expect("written");
+    let went_back = shell.run(&["vault", "send", "pg", "main"]);
+    assert_eq!(went_back.status, Some(5), "{}", went_back.stderr);
+
+    std::fs::remove_dir_all(shell.path("state/cache")).expect("it is there");
+    for command in [["vault", "send", "pg", "main"].as_slice(), &["vault", "points", "main"]] {
+        shell.fails(
+            command,
+            5,
+            &format!(
+                "firn: open vault: the settings of \"main\" at {} are not those it was made with\n\
+                 next: they are written once: somebody exchanged them. Write nothing, and bring back vault.json from \
+                 another copy\n",
+                path.display()
+            ),
+        );
+    }
 }

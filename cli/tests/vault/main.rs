@@ -4,12 +4,14 @@
 #[path = "../shell/mod.rs"]
 mod shell;
 
+mod blocked;
 mod damage;
 mod journey;
 mod keys;
 mod killed;
 mod machines;
 mod media;
+mod reclaimed;
 mod retention;
 mod s3;
 mod volume;

@@ -190,6 +190,14 @@ impl Store for FaultyStore<'_> {
         self.read("get_version", key, || self.inner.get_version(key, id))
     }
 
+    fn uncover(&self, key: &Key) -> Result<bool> {
+        self.plain("uncover", key, || self.inner.uncover(key))
+    }
+
+    fn hidden(&self) -> Vec<Key> {
+        self.inner.hidden()
+    }
+
     fn retention(&self, key: &Key) -> Result<Option<Retention>> {
         self.plain("retention", key, || self.inner.retention(key))
     }

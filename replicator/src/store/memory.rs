@@ -16,17 +16,27 @@ struct Object {
     is_held: bool,
 }
 
-/// Objects in memory.
+/// Objects in memory. It keeps no versions of its own, only those that a test hides.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     objects: Mutex<BTreeMap<Key, Object>>,
+    /// What was hidden.
+    first: Mutex<BTreeMap<Key, First>>,
     clock_ms: AtomicU64,
+}
+
+/// The first version of an object that was hidden.
+#[derive(Clone, Debug)]
+struct First {
+    object: Object,
+    /// Whether it is taken for the object.
+    is_uncovered: bool,
 }
 
 impl MemoryStore {
     /// An empty store at the time `clock_ms`.
     pub fn new(clock_ms: u64) -> Self {
-        Self { objects: Mutex::default(), clock_ms: AtomicU64::new(clock_ms) }
+        Self { clock_ms: AtomicU64::new(clock_ms), ..Self::default() }
     }
 
     /// Sets the store's clock, forward or back.
@@ -38,7 +48,11 @@ impl MemoryStore {
     #[must_use]
     pub fn copy(&self) -> Self {
         let clock_ms = AtomicU64::new(self.now_ms());
-        Self { objects: Mutex::new(self.objects().clone()), clock_ms }
+        Self {
+            objects: Mutex::new(self.objects().clone()),
+            first: Mutex::new(self.first().clone()),
+            clock_ms,
+        }
     }
 
     /// Replaces or removes an object behind the back of everybody, locks included.
@@ -54,6 +68,29 @@ impl MemoryStore {
         }
     }
 
+    /// Puts a newer version over an object, or the mark of a deletion, as who may write can do whatever locks it has.
+    pub fn hide(&self, key: &Key, newer: Option<&[u8]>) {
+        let mut objects = self.objects();
+        if let Some(object) = objects.remove(key) {
+            self.first().entry(key.clone()).or_insert(First { object, is_uncovered: false });
+        }
+        if let Some(newer) = newer {
+            objects.insert(key.clone(), self.new_object(newer));
+        }
+    }
+
+    fn first(&self) -> MutexGuard<'_, BTreeMap<Key, First>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what is taken for the object, if there is one.
+    fn change<T>(&self, key: &Key, change: impl FnOnce(&mut Object) -> T) -> Option<T> {
+        if let Some(first) = self.first().get_mut(key).filter(|first| first.is_uncovered) {
+            return Some(change(&mut first.object));
+        }
+        self.objects().get_mut(key).map(change)
+    }
+
     fn objects(&self) -> MutexGuard<'_, BTreeMap<Key, Object>> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,7 +104,7 @@ impl MemoryStore {
     }
 
     fn object(&self, key: &Key) -> Result<Object> {
-        let found = self.objects().get(key).cloned();
+        let found = self.change(key, |object| object.clone());
         found.ok_or_else(|| Error::new(Kind::NotFound, "read object", key.to_string()))
     }
 
@@ -117,7 +154,7 @@ impl Store for MemoryStore {
     }
 
     fn head(&self, key: &Key) -> Result<Option<ObjectInfo>> {
-        Ok(self.objects().get(key).map(|object| info(key, object)))
+        Ok(self.change(key, |object| info(key, object)))
     }
 
     fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<ObjectInfo>> {
@@ -149,19 +186,29 @@ impl Store for MemoryStore {
     }
 
     fn set_retention(&self, key: &Key, retention: Retention) -> Result<()> {
-        let mut objects = self.objects();
-        let Some(object) = objects.get_mut(key) else {
-            return Err(Error::new(Kind::NotFound, "set retention", key.to_string()));
-        };
-        if let Some(present) = object.retention {
-            let is_weaker = present.mode == LockMode::Compliance && retention.mode == LockMode::Governance;
-            if retention.until_ms < present.until_ms || is_weaker {
-                let detail = format!("{key} is locked until {} ms", present.until_ms);
-                return Err(Error::new(Kind::Conflict, "set retention", detail));
+        let changed = self.change(key, |object| {
+            if let Some(present) = object.retention {
+                let is_weaker =
+                    present.mode == LockMode::Compliance && retention.mode == LockMode::Governance;
+                if retention.until_ms < present.until_ms || is_weaker {
+                    let detail = format!("{key} is locked until {} ms", present.until_ms);
+                    return Err(Error::new(Kind::Conflict, "set retention", detail));
+                }
             }
-        }
-        object.retention = Some(retention);
-        Ok(())
+            object.retention = Some(retention);
+            Ok(())
+        });
+        changed.unwrap_or_else(|| Err(Error::new(Kind::NotFound, "set retention", key.to_string())))
+    }
+
+    fn uncover(&self, key: &Key) -> Result<bool> {
+        let mut first = self.first();
+        Ok(first.get_mut(key).map(|first| first.is_uncovered = true).is_some())
+    }
+
+    fn hidden(&self) -> Vec<Key> {
+        let first = self.first();
+        first.iter().filter(|(_, first)| first.is_uncovered).map(|(key, _)| key.clone()).collect()
     }
 
     fn legal_hold(&self, key: &Key) -> Result<bool> {
@@ -169,11 +216,8 @@ impl Store for MemoryStore {
     }
 
     fn set_legal_hold(&self, key: &Key, held: bool) -> Result<()> {
-        match self.objects().get_mut(key) {
-            Some(object) => object.is_held = held,
-            None => return Err(Error::new(Kind::NotFound, "set legal hold", key.to_string())),
-        }
-        Ok(())
+        let changed = self.change(key, |object| object.is_held = held);
+        changed.ok_or_else(|| Error::new(Kind::NotFound, "set legal hold", key.to_string()))
     }
 }
 

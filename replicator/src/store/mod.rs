@@ -208,6 +208,21 @@ pub trait Store: Send + Sync {
         Err(self.cannot("read version", key))
     }
 
+    /// From now on takes an object's first version for the object, where something newer hides it: another version, or
+    /// the mark of a deletion. Says whether something does: what was read before may then have been something else. A
+    /// store without versions, or one that takes the first version anyway, does nothing. Lists don't change.
+    ///
+    /// # Errors
+    /// [`Kind::Retry`], [`Kind::Unavailable`].
+    fn uncover(&self, _key: &Key) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Objects that were found hidden by something newer, as far as they were looked at.
+    fn hidden(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
     /// The date until which an object is locked.
     ///
     /// # Errors

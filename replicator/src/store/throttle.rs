@@ -191,6 +191,15 @@ impl Store for ThrottledStore {
         self.read(|| self.inner.get_version(key, id))
     }
 
+    fn uncover(&self, key: &Key) -> Result<bool> {
+        let _turn = self.turn();
+        self.inner.uncover(key)
+    }
+
+    fn hidden(&self) -> Vec<Key> {
+        self.inner.hidden()
+    }
+
     fn retention(&self, key: &Key) -> Result<Option<Retention>> {
         let _turn = self.turn();
         self.inner.retention(key)

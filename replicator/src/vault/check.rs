@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::{Catalog, LivePoint};
 use super::hold::held_points;
-use super::{Vault, keyring, log};
+use super::{Vault, hidden, keyring, log};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId};
 use crate::format::name;
@@ -67,6 +67,9 @@ impl Vault {
         check.look_at_rest(&catalog, &present);
         check.look_at_holds(&catalog)?;
         check.look_at_locks(&catalog)?;
+        for key in self.store.hidden() {
+            check.find(key, hidden::DETAIL.to_owned(), None);
+        }
         check.report.points = catalog.points().len() as u64;
         check.report.findings = check.found.into_values().collect();
         Ok(check.report)
@@ -150,14 +153,14 @@ impl Check<'_> {
         let destroyed = catalog.keys().get(&point.key).is_some_and(|key| key.destroyed_ms.is_some());
         for run in &point.runs {
             let key = run.key();
-            if !self.look_at_object(&key, run.shape.stored_bytes, id, present) || destroyed {
+            if !self.look_at_object(&key, run.shape.stored_bytes, id, present)? || destroyed {
                 continue;
             }
             match self.vault.open_run(&point, run) {
                 Ok(opened) => {
                     self.report.with_packs = true;
                     for pack in opened.packs() {
-                        self.look_at_object(&pack.name.key(), pack.shape.stored_bytes, id, present);
+                        self.look_at_object(&pack.name.key(), pack.shape.stored_bytes, id, present)?;
                     }
                 }
                 // A locked vault: what its runs list is not known.
@@ -169,14 +172,26 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn look_at_object(&mut self, key: &Key, bytes: u64, point: Digest, present: &BTreeMap<Key, u64>) -> bool {
-        let wrong = match present.get(key) {
-            Some(found) if *found == bytes => return true,
+    /// Whether the object is there in its length.
+    fn look_at_object(
+        &mut self,
+        key: &Key,
+        bytes: u64,
+        point: Digest,
+        present: &BTreeMap<Key, u64>,
+    ) -> Result<bool> {
+        let store = self.vault.store.as_ref();
+        let mut found = present.get(key).copied();
+        if found != Some(bytes) && store.uncover(key)? {
+            found = store.head(key)?.map(|info| info.bytes);
+        }
+        let wrong = match found {
+            Some(found) if found == bytes => return Ok(true),
             Some(found) => format!("it has {found} bytes, not {bytes}"),
             None => "it is missing".to_owned(),
         };
         self.find(key.clone(), wrong, Some(point));
-        false
+        Ok(false)
     }
 
     fn look_at_rest(&mut self, catalog: &Catalog, present: &BTreeMap<Key, u64>) {
@@ -205,7 +220,12 @@ impl Check<'_> {
             // What is damaged was found already; what is locked is not known.
             let Ok(needed) = self.vault.needed_by(id) else { continue };
             for key in needed {
-                match self.vault.store.legal_hold(&key) {
+                let store = self.vault.store.as_ref();
+                let mut is_held = store.legal_hold(&key);
+                if !matches!(is_held, Ok(true)) && store.uncover(&key)? {
+                    is_held = store.legal_hold(&key);
+                }
+                match is_held {
                     Ok(true) => {}
                     Ok(false) => {
                         self.find(

@@ -5,6 +5,7 @@
 //!    is left to whoever looks for damage, and passed by with the next generation.
 //! 3. What was read is believed only when it fits the hash known from above; what does not fit is named.
 
+use super::hidden::uncovering;
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Builder, Finished, HEADER_BYTES, Header, Role, Row, Shape, Table};
 use crate::format::digest::{Digest, KeyId, VaultId};
@@ -130,6 +131,10 @@ pub(crate) struct Expected {
 /// # Errors
 /// [`Kind::Damaged`], naming the object, when it is missing or not what its shape says; what the store said.
 pub(crate) fn read_table(store: &dyn Store, key: &Key, shape: &Shape, expected: Expected) -> Result<Table> {
+    uncovering(store, key, || read_present_table(store, key, shape, expected))
+}
+
+fn read_present_table(store: &dyn Store, key: &Key, shape: &Shape, expected: Expected) -> Result<Table> {
     const WHAT: &str = "read container";
     let (start, bytes) = shape
         .table()

@@ -96,11 +96,15 @@ impl Vault {
         let needed: Vec<_> = needed_locks(catalog, store.clock_ms()?).into_iter().collect();
         let faults = Mutex::new(Vec::new());
         workers::each(&needed, |(key, (lock, point))| {
-            let fault = match store.retention(key) {
-                Ok(present) => lock_fault(present, *lock),
-                Err(error) if error.kind() == Kind::NotFound => Some("it is missing".to_owned()),
-                Err(error) => return Err(error),
+            let look = || match store.retention(key) {
+                Ok(present) => Ok(lock_fault(present, *lock)),
+                Err(error) if error.kind() == Kind::NotFound => Ok(Some("it is missing".to_owned())),
+                Err(error) => Err(error),
             };
+            let mut fault = look()?;
+            if fault.is_some() && store.uncover(key)? {
+                fault = look()?;
+            }
             if let Some(fault) = fault {
                 let fault = (key.clone(), fault, *point);
                 faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use firn_engine::sys::random_bytes;
 
 use super::catalog::Catalog;
+use super::hidden::uncovering;
 use super::{Vault, bounded};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId, PoolId};
@@ -283,6 +284,10 @@ impl Vault {
 
 /// Reads a wrapped key whose object the log says has the hash `object`.
 pub(super) fn read_slot(store: &dyn Store, id: KeyId, object: Digest) -> Result<Slot> {
+    uncovering(store, &name::slot(id), || read_present_slot(store, id, object))
+}
+
+fn read_present_slot(store: &dyn Store, id: KeyId, object: Digest) -> Result<Slot> {
     const WHAT: &str = "read key";
     let key = name::slot(id);
     let bytes = bounded::get(store, &key, bounded::SLOT_BYTES_MAX).map_err(|error| match error.kind() {

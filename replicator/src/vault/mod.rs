@@ -16,6 +16,7 @@ pub mod damage;
 mod fold;
 mod foundation;
 mod fresh;
+mod hidden;
 mod hold;
 pub mod identity;
 pub mod init;
@@ -48,6 +49,7 @@ use ed25519_dalek::SigningKey;
 
 use self::cache::LogCache;
 use self::catalog::Catalog;
+use self::hidden::uncovering;
 use self::keyring::{Keyring, Unlock};
 use crate::error::{Error, Kind, Result};
 use crate::format::entry::{Action, Signed, Who};
@@ -59,7 +61,7 @@ use crate::store::Store;
 const RACES_MAX: usize = 1000;
 
 /// What a vault is opened with.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct OpenOptions {
     /// The directory in which what was read of the log is kept for the next time. Without one the log is read whole,
     /// and nobody notices that it went back.
@@ -95,8 +97,12 @@ impl Vault {
     /// [`Kind::NotFound`] when there is no vault; [`Kind::Damaged`] when its log is not whole, went back, or has an
     /// entry by a stranger; [`Kind::Invalid`] for a wrong passphrase or key file; what the store said.
     pub fn open(store: Arc<dyn Store>, options: OpenOptions) -> Result<Self> {
-        let settings = read_settings(store.as_ref())?;
-        let vault = Self::with_settings(store, settings, options)?;
+        let open = || {
+            let settings = read_settings(store.as_ref())?;
+            Self::with_settings(Arc::clone(&store), settings, options.clone())
+        };
+        // Settings that don't fit the log may hide those that do.
+        let vault = uncovering(store.as_ref(), &name::settings(), open)?;
         if vault.catalog().head().number == 0 {
             return Err(Error::new(
                 Kind::NotFound,
@@ -249,14 +255,13 @@ impl Vault {
 
 /// Reads `vault.json`.
 fn read_settings(store: &dyn Store) -> Result<Settings> {
-    let bytes = bounded::get(store, &name::settings(), bounded::SETTINGS_BYTES_MAX).map_err(|error| {
-        match error.kind() {
-            Kind::NotFound => {
-                Error::new(Kind::NotFound, "open vault", format!("{} holds no vault", store.name()))
-                    .hint("make one with `firn vault init`")
-            }
-            _ => error,
+    let key = name::settings();
+    let read = || Settings::decode(&bounded::get(store, &key, bounded::SETTINGS_BYTES_MAX)?);
+    uncovering(store, &key, read).map_err(|error| match error.kind() {
+        Kind::NotFound => {
+            Error::new(Kind::NotFound, "open vault", format!("{} holds no vault", store.name()))
+                .hint("make one with `firn vault init`")
         }
-    })?;
-    Settings::decode(&bytes)
+        _ => error,
+    })
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::damage::Judge;
+use super::hidden::uncovering;
 use super::run::{Run, RunKeys};
 use super::{Vault, bounded};
 use crate::error::{Error, Kind, Result};
@@ -127,9 +128,9 @@ impl Vault {
     /// [`Kind::Damaged`], naming the object, when it is missing or not what was written; what the store said.
     pub fn read_point(&self, id: Digest) -> Result<Point> {
         let key = name::point(id);
-        let bytes = bounded::get(self.store.as_ref(), &key, bounded::POINT_BYTES_MAX)
-            .map_err(|error| named(&key, error))?;
-        Point::decode(id, &bytes).map_err(|error| named(&key, error))
+        let store = self.store.as_ref();
+        let read = || Point::decode(id, &bounded::get(store, &key, bounded::POINT_BYTES_MAX)?);
+        uncovering(store, &key, read).map_err(|error| named(&key, error))
     }
 
     /// A run of a point, with its list of packs.

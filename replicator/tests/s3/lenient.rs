@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use aws_sdk_s3::Client;
 use tempfile::TempDir;
 
 use firn_replicator::store::S3Address;
@@ -35,6 +36,11 @@ impl Lenient {
             .map_while(Result::ok)
             .find_map(|line| line.split_once("Running on ").map(|(_, url)| url.trim().to_owned()));
         Self { server, endpoint: endpoint.expect("moto starts"), folder }
+    }
+
+    /// A client beside the store.
+    pub(crate) fn client(&self) -> Client {
+        client(&self.endpoint)
     }
 
     /// A new bucket with object lock.

@@ -7,6 +7,7 @@ mod condemned;
 mod cost;
 mod damage;
 mod groups;
+mod hidden;
 mod independent;
 mod kill;
 mod media;

@@ -22,6 +22,7 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::runtime::Runtime;
 
 use super::failure::Failure;
+use super::hidden::Hidden;
 use super::limits::S3Limits;
 use super::pins::Pins;
 use crate::error::{Error, Kind, Result};
@@ -65,6 +66,7 @@ pub struct S3Store {
     takes_first: bool,
     pub(super) limits: S3Limits,
     pub(super) pins: Pins,
+    pub(super) hidden: Hidden,
     /// Whether the service completes an upload in parts conditionally; asked when it matters for the first time.
     pub(super) conditional_parts: OnceLock<bool>,
 }
@@ -101,6 +103,7 @@ impl S3Store {
             takes_first: false,
             limits,
             pins: Pins::default(),
+            hidden: Hidden::default(),
             conditional_parts: OnceLock::new(),
         };
         let (versioning, has_lock) = store.block_on(store.ask_features())?;

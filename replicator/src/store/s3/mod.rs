@@ -18,6 +18,7 @@ mod connection;
 mod delete;
 mod election;
 mod failure;
+mod hidden;
 mod limits;
 mod lock;
 mod multipart;
@@ -101,6 +102,17 @@ impl Store for S3Store {
             return Err(self.cannot("read version", key));
         }
         self.block_on(self.read(key, Some(id)))
+    }
+
+    fn uncover(&self, key: &Key) -> Result<bool> {
+        match self.is_versioned() && !self.takes_first() {
+            true => self.block_on(self.uncover_object(key)),
+            false => Ok(false),
+        }
+    }
+
+    fn hidden(&self) -> Vec<Key> {
+        self.hidden.names().iter().filter_map(|object| self.key(object)).collect()
     }
 
     fn retention(&self, key: &Key) -> Result<Option<Retention>> {

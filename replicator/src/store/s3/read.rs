@@ -57,7 +57,8 @@ impl S3Store {
         object: &str,
         range: Option<String>,
     ) -> std::result::Result<Option<Vec<u8>>, Failure> {
-        if let Some(version) = self.pins.get(object) {
+        let pinned = if self.takes_first() { self.pins.get(object) } else { None };
+        if let Some(version) = pinned {
             match self.fetch(object, Some(version), range.clone()).await {
                 // Deleted meanwhile, and perhaps created anew.
                 Err(failure) if failure.is_absent() => self.pins.remove(object),
@@ -65,7 +66,7 @@ impl S3Store {
             }
         }
         let Some(pin) = self.pin(object).await? else { return Ok(None) };
-        if let Some(version) = &pin {
+        if let Some(version) = pin.as_ref().filter(|_| self.takes_first()) {
             self.pins.insert(object, version);
         }
         self.fetch(object, pin, range).await.map(Some)
@@ -117,7 +118,9 @@ impl S3Store {
             let first = first.map_err(|failure| failure.error("look at object", key))?;
             return Ok(first.map(|version| info(key.clone(), &version)));
         }
-        let reply = self.client().head_object().bucket(self.bucket()).key(self.object(key)).send().await;
+        let object = self.object(key);
+        let request = self.client().head_object().bucket(self.bucket()).key(&object);
+        let reply = request.set_version_id(self.hidden.first(&object)).send().await;
         match reply.map_err(Failure::from) {
             Ok(reply) => {
                 let bytes = u64::try_from(reply.content_length().unwrap_or_default()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The versions of an object, and which of them is the object.
 //!
-//! Where the service honours the condition of a put, the newest version is the object, and nobody needs to name it.
+//! Where the service honours the condition of a put, the newest version is the object, and nobody needs to name it;
+//! unless it hides what was written, which is then the first version (`hidden`).
 //! Where it does not (radosgw up to Ceph 16 at least, in buckets with versions) everybody who puts gets a version; then
 //! the first version is the object, for readers as for writers, and marks of deletion hide nothing.
 
@@ -26,7 +27,7 @@ impl S3Store {
     /// How to name the version that is the object; none when there is no object.
     pub(super) async fn pin(&self, object: &str) -> std::result::Result<Option<Pin>, Failure> {
         match self.takes_first() {
-            false => Ok(Some(None)),
+            false => Ok(Some(self.hidden.first(object))),
             true => Ok(self.first_body(object).await?.map(|version| Some(version.id))),
         }
     }
@@ -37,6 +38,7 @@ impl S3Store {
         object: &str,
     ) -> std::result::Result<Option<ObjectVersion>, Failure> {
         let mut versions = self.versions_of(object).await?;
+        self.notice_hidden(object, &versions).await?;
         versions.retain(|version| !version.is_deletion);
         Ok(versions.pop())
     }

@@ -61,8 +61,20 @@ impl<'f> Fetcher<'f> {
         let pack = self.packs.get(fetch.pack);
         let key = pack.name.key();
         let judge = Judge::Note(&self.reader.notes);
-        let sound = match self.read(pack, &key, &fetch.frames) {
-            Ok(sound) => sound,
+        let mut read = self.read(pack, &key, &fetch.frames);
+        let is_wrong = match &read {
+            Ok(faults) => faults.iter().any(Option::is_some),
+            Err(error) => error.kind() == Kind::Damaged,
+        };
+        if is_wrong && self.reader.store().uncover(&key)? {
+            read = self.read(pack, &key, &fetch.frames);
+        }
+        let sound = match read {
+            Ok(faults) => {
+                let sound = faults.iter().map(Option::is_none).collect();
+                faults.into_iter().flatten().try_for_each(|error| judge.pass(&key, error))?;
+                sound
+            }
             Err(error) => {
                 judge.pass(&key, error)?;
                 vec![false; fetch.frames.len()]
@@ -78,8 +90,8 @@ impl<'f> Fetcher<'f> {
         Ok(written)
     }
 
-    /// Reads the frames, and says of each whether it is what was written.
-    fn read(&mut self, pack: &PackRef, key: &Key, frames: &Range<u32>) -> Result<Vec<bool>> {
+    /// Reads the frames, and says of each what is wrong with it; nothing where it is what was written.
+    fn read(&mut self, pack: &PackRef, key: &Key, frames: &Range<u32>) -> Result<Vec<Option<Error>>> {
         let store = self.reader.store();
         let expected = self.reader.keys.expected(Role::Pack);
         let table = self.reader.tables.get(store, key, &pack.shape, expected)?;
@@ -87,23 +99,21 @@ impl<'f> Fetcher<'f> {
         let stored = read_frames(store, key, &table, first, end)?;
         let frame_bytes = FRAME_BLOCKS as usize * BLOCK_LEN;
         self.content.resize((end - first) * frame_bytes, 0);
-        let mut sound = Vec::with_capacity(end - first);
+        let mut faults = Vec::with_capacity(end - first);
         let rows = rows(&table, first..end);
         for ((index, (row, stored)), into) in
             (frames.start..).zip(split_frames(rows, &stored)).zip(self.content.chunks_mut(frame_bytes))
         {
             let opened = check(row, pack, index).and_then(|()| self.opener.open(row, stored));
-            match opened {
-                Ok(content) => into[..content.len()].copy_from_slice(&content),
-                Err(error) => {
-                    Judge::Note(&self.reader.notes).pass(key, named(key, error))?;
-                    sound.push(false);
-                    continue;
+            faults.push(match opened {
+                Ok(content) => {
+                    into[..content.len()].copy_from_slice(&content);
+                    None
                 }
-            }
-            sound.push(true);
+                Err(error) => Some(named(key, error)),
+            });
         }
-        Ok(sound)
+        Ok(faults)
     }
 
     /// Writes the part of a want if it is sound, and notes its loss if not.

@@ -128,7 +128,14 @@ impl Layer for RunCursor<'_> {
             if index >= self.rows().len() {
                 return Ok(None);
             }
-            match self.read() {
+            let mut read = self.read();
+            if read.as_ref().is_err_and(|error| error.kind() == Kind::Damaged)
+                && self.store.uncover(&self.run.key)?
+            {
+                (self.frame, self.fetched_end) = (index, index);
+                read = self.read();
+            }
+            match read {
                 Ok(extents) => self.extents = extents.into_iter(),
                 Err(error) => {
                     self.judge.pass(&self.run.key, named(&self.run.key, error))?;

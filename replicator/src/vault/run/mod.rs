@@ -76,24 +76,35 @@ impl Run {
     }
 
     fn read_packs(&mut self, store: &dyn Store, keys: &RunKeys, judge: Judge<'_>) -> Result<()> {
-        let rows = &self.table.rows()[self.extent_frames..];
-        if rows.is_empty() {
+        if self.table.rows().len() == self.extent_frames {
             return Ok(());
         }
-        let stored = read_frames(store, &self.key, &self.table, self.extent_frames, self.table.rows().len())?;
-        let mut opener = Opener::new(keys.frames.clone())?;
-        for (row, stored) in split_frames(rows, &stored) {
-            let read = opener.open(row, stored).and_then(|content| pack_list::decode(&content));
-            match read {
+        let mut read = self.read_lists(store, keys)?;
+        if read.iter().any(|(_, list)| list.is_err()) && store.uncover(&self.key)? {
+            read = self.read_lists(store, keys)?;
+        }
+        for (count, list) in read {
+            match list {
                 Ok(packs) => self.packs.extend(packs.into_iter().map(Some)),
                 Err(error) => {
                     judge.pass(&self.key, named(&self.key, error))?;
-                    let lost = row.content_bytes as usize / PACK_BYTES;
-                    self.packs.extend(std::iter::repeat_n(None, lost));
+                    self.packs.extend(std::iter::repeat_n(None, count));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Each frame of the list of packs: how many it has, and which, if it can be read.
+    fn read_lists(&self, store: &dyn Store, keys: &RunKeys) -> Result<Vec<(usize, Result<Vec<PackRef>>)>> {
+        let rows = &self.table.rows()[self.extent_frames..];
+        let stored = read_frames(store, &self.key, &self.table, self.extent_frames, self.table.rows().len())?;
+        let mut opener = Opener::new(keys.frames.clone())?;
+        let read = split_frames(rows, &stored).map(|(row, stored)| {
+            let list = opener.open(row, stored).and_then(|content| pack_list::decode(&content));
+            (row.content_bytes as usize / PACK_BYTES, list)
+        });
+        Ok(read.collect())
     }
 
     /// The pack that its extents call so; nothing when that can't be read.

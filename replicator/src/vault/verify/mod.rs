@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use self::reach::{Object, Reach, wrong};
 use super::Vault;
 use super::damage::{Damage, Judge, Notes};
+use super::hidden::{self, uncovering};
 use super::progress::Progress;
 use crate::error::{Error, Kind, Result};
+use crate::store::{Key, Retention};
 
 /// Objects that are looked at at once.
 const THREADS: usize = 4;
@@ -71,7 +73,8 @@ impl Vault {
             let next = AtomicUsize::new(0);
             let worker = || {
                 while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    match self.verify_object(object, depth, Judge::Note(&notes), progress) {
+                    let verify = || self.verify_object(object, depth, Judge::Note(&notes), progress);
+                    match uncovering(self.store().as_ref(), &object.key, verify) {
                         Ok(read) => _ = bytes.fetch_add(read, Ordering::Relaxed),
                         Err(error) => Judge::Note(&notes).pass(&object.key, error)?,
                     }
@@ -84,6 +87,9 @@ impl Vault {
                 let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(ended())));
                 joined.collect::<Result<Vec<()>>>()
             })?;
+        }
+        for key in self.store().hidden() {
+            Judge::Note(&notes).pass(&key, wrong(&key, hidden::DETAIL))?;
         }
         let mut damaged = self.affected(notes.objects());
         damaged.extend(unlocked.into_iter().map(|(object, fault, point)| {
@@ -117,17 +123,26 @@ impl Vault {
             let detail = format!("it has {} bytes instead of {}", info.bytes, shape.stored_bytes);
             return Err(wrong(key, &detail));
         }
-        if let Some(until_ms) = object.locked_until_ms {
-            let locked = store.retention(key)?;
-            if locked.is_none_or(|lock| lock.until_ms < until_ms) {
-                let found = locked.map_or(0, |lock| lock.until_ms);
-                let detail = format!("it is locked until {found} ms, its points say {until_ms} ms");
-                judge.pass(key, wrong(key, &detail))?;
-            }
+        if let Some(until_ms) = object.locked_until_ms
+            && let Some(fault) = self.lock_fault(key, until_ms)?
+        {
+            judge.pass(key, wrong(key, &fault))?;
         }
         match depth {
             Depth::Content => content::verify(store, object, info.bytes, progress),
             _ => Ok(0),
         }
+    }
+
+    /// What is wrong with the lock of a run or pack that must be locked until `until_ms`.
+    fn lock_fault(&self, key: &Key, until_ms: u64) -> Result<Option<String>> {
+        let store = self.store().as_ref();
+        let is_short = |lock: Option<Retention>| lock.is_none_or(|lock| lock.until_ms < until_ms);
+        let mut locked = store.retention(key)?;
+        if is_short(locked) && store.uncover(key)? {
+            locked = store.retention(key)?;
+        }
+        let found = locked.map_or(0, |lock| lock.until_ms);
+        Ok(is_short(locked).then(|| format!("it is locked until {found} ms, its points say {until_ms} ms")))
     }
 }
