@@ -17,6 +17,8 @@ use super::digest::{Digest, KeyId, PoolId, Signer, VaultId};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Key, LockMode};
 
+/// What is done when an entry is read, as errors say it.
+const WHAT: &str = "read log entry";
 /// What is signed before the line itself, so that a signature is never one for something else.
 const SIGNED_FOR: &[u8] = b"firn vault 1: log entry\n";
 /// Bytes of an entry at most.
@@ -256,23 +258,38 @@ impl Signed {
     /// # Errors
     /// [`Kind::Damaged`] when it can't be an entry or its signature is wrong, [`Kind::Invalid`] for a newer version.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        const WHAT: &str = "read log entry";
-        let wrong = |detail: &str| malformed(WHAT, detail);
-        if bytes.len() > ENTRY_BYTES_MAX {
-            return Err(wrong("it is longer than an entry can be"));
-        }
-        let text = bytes.strip_suffix(b"\n").ok_or_else(|| wrong("it does not end with a line end"))?;
-        let middle =
-            text.iter().position(|byte| *byte == b'\n').ok_or_else(|| wrong("it has no signature"))?;
-        let (said, seal) = (&text[..middle], &text[middle + 1..]);
-        let seal: Seal = super::from_json(WHAT, seal)?;
-        verify(said, &seal)?;
-        let format = super::version_of(WHAT, said)?;
+        let (line, seal) = split(bytes)?;
+        verify(line, &seal)?;
+        Self::of(bytes, line, &seal)
+    }
+
+    /// Reads an entry whose signature was verified before, or is ours.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode), but for the signature.
+    pub fn decode_again(bytes: &[u8]) -> Result<Self> {
+        let (line, seal) = split(bytes)?;
+        Self::of(bytes, line, &seal)
+    }
+
+    fn of(bytes: &[u8], line: &[u8], seal: &Seal) -> Result<Self> {
+        let format = super::version_of(WHAT, line)?;
         if format != VERSION {
             return Err(too_new(WHAT, format));
         }
-        Ok(Self { entry: super::from_json(WHAT, said)?, signer: seal.signer, hash: Digest::of(bytes) })
+        Ok(Self { entry: super::from_json(WHAT, line)?, signer: seal.signer, hash: Digest::of(bytes) })
     }
+}
+
+/// An entry's line and the seal on it.
+fn split(bytes: &[u8]) -> Result<(&[u8], Seal)> {
+    let wrong = |detail: &str| malformed(WHAT, detail);
+    if bytes.len() > ENTRY_BYTES_MAX {
+        return Err(wrong("it is longer than an entry can be"));
+    }
+    let text = bytes.strip_suffix(b"\n").ok_or_else(|| wrong("it does not end with a line end"))?;
+    let middle = text.iter().position(|byte| *byte == b'\n').ok_or_else(|| wrong("it has no signature"))?;
+    Ok((&text[..middle], super::from_json(WHAT, &text[middle + 1..])?))
 }
 
 fn signed_bytes(line: &[u8]) -> Vec<u8> {
@@ -280,7 +297,7 @@ fn signed_bytes(line: &[u8]) -> Vec<u8> {
 }
 
 fn verify(line: &[u8], seal: &Seal) -> Result<()> {
-    let wrong = || malformed("read log entry", format!("the signature of {} is wrong", seal.signer.short()));
+    let wrong = || malformed(WHAT, format!("the signature of {} is wrong", seal.signer.short()));
     let key = VerifyingKey::from_bytes(&seal.signer.0).map_err(|_| wrong())?;
     let signature = data_encoding::HEXLOWER.decode(seal.signature.as_bytes()).map_err(|_| wrong())?;
     let signature = Signature::from_slice(&signature).map_err(|_| wrong())?;

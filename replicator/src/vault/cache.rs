@@ -1,7 +1,8 @@
 //! What was read of a vault's log, in a file: spares reading it again, and remembers what was there.
 //!
 //! 1. The file holds the entries as they are stored, from the first without gaps. An end that was torn is cut off.
-//! 2. Entries are verified as if they came from the store. The last one is compared with the store's by the vault.
+//! 2. Only what was verified goes in. Read again, the last entry's signature alone is verified: its line names the hash
+//!    of the entry before, and so on down to the first. The vault then compares it with the store's.
 //! 3. Whoever adds to the file has it locked and first looks at what others added.
 //!
 //! The file is named after the store, not after the vault in it: so a vault that took another's place is noticed.
@@ -37,7 +38,10 @@ impl LogCache {
         let file = options.open(&path).map_err(failed)?;
         let mut cache = Self { file, bytes: 0, number: 0, path };
         cache.file.lock().map_err(|source| cache.failed(source))?;
-        let read = cache.read(&mut |number, bytes| catalog.apply(&log::decode(number, bytes)?));
+        let read = cache.read(&mut |number, bytes, is_last| {
+            let signed = if is_last { log::decode(number, bytes) } else { log::decode_again(number, bytes) };
+            catalog.apply(&signed?)
+        });
         cache.unlock()?;
         read.map_err(|source| {
             let detail = format!("{} is not what the log there was", cache.path.display());
@@ -55,18 +59,20 @@ impl LogCache {
             return Ok(());
         }
         self.file.lock().map_err(|source| self.failed(source))?;
-        let added = self.read(&mut |_, _| Ok(())).and_then(|()| self.write(entries));
+        let added = self.read(&mut |_, _, _| Ok(())).and_then(|()| self.write(entries));
         self.unlock()?;
         added
     }
 
-    /// Shows what the file holds beyond what is known, and cuts off what is no whole entry.
-    fn read(&mut self, seen: log::Seen<'_, Result<()>>) -> Result<()> {
+    /// Shows what the file holds beyond what is known (number, bytes, and whether it is the last), and passes by an end
+    /// that is no whole entry.
+    fn read(&mut self, seen: &mut dyn FnMut(u64, &[u8], bool) -> Result<()>) -> Result<()> {
         let mut rest = Vec::new();
         self.file.seek(SeekFrom::Start(self.bytes)).map_err(|source| self.failed(source))?;
         self.file.read_to_end(&mut rest).map_err(|source| self.failed(source))?;
-        for entry in whole_entries(&rest) {
-            seen(self.number + 1, entry)?;
+        let mut entries = whole_entries(&rest).peekable();
+        while let Some(entry) = entries.next() {
+            seen(self.number + 1, entry, entries.peek().is_none())?;
             self.number += 1;
             self.bytes += entry.len() as u64;
         }

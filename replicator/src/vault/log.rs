@@ -114,14 +114,20 @@ pub(super) fn check_head(store: &dyn Store, head: Head) -> Result<()> {
 /// # Errors
 /// [`Kind::Damaged`], naming the entry; [`Kind::Invalid`] for one of a newer version.
 pub(super) fn decode(number: u64, bytes: &[u8]) -> Result<Signed> {
-    let named = |error: Error| {
-        Error::new(error.kind(), "read log", format!("entry {number} ({})", name::entry(number)))
-            .source(error)
-    };
-    if bytes.len() > ENTRY_BYTES_MAX {
-        return Err(named(Error::new(Kind::Damaged, "read log entry", format!("{} bytes", bytes.len()))));
-    }
-    Signed::decode(bytes).map_err(named)
+    Signed::decode(bytes).map_err(|error| named(number, error))
+}
+
+/// Reads the bytes of an entry whose signature was verified before, or is ours.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_again(number: u64, bytes: &[u8]) -> Result<Signed> {
+    Signed::decode_again(bytes).map_err(|error| named(number, error))
+}
+
+fn named(number: u64, error: Error) -> Error {
+    let detail = format!("entry {number} ({})", name::entry(number));
+    Error::new(error.kind(), "read log", detail).source(error)
 }
 
 fn fetch(store: &dyn Store, entries: &[&ObjectInfo]) -> Result<Vec<Vec<u8>>> {

@@ -213,12 +213,26 @@ impl Vault {
             }
             let bytes = entry.encode(key)?;
             if log::put(self.store.as_ref(), entry.number, &bytes)? {
-                let signed = log::decode(entry.number, &bytes)?;
-                self.refresh()?;
-                return Ok(Some(signed));
+                // Whoever shares a catalog has it copied before it is changed.
+                drop(catalog);
+                return self.take_up(entry.number, bytes).map(Some);
             }
         }
         Err(Error::new(Kind::Retry, WHAT, format!("{RACES_MAX} times somebody else's entry came first")))
+    }
+
+    /// Takes up an entry that was written here, after all before it.
+    fn take_up(&self, number: u64, bytes: Vec<u8>) -> Result<Signed> {
+        let signed = log::decode_again(number, &bytes)?;
+        let mut log = self.log();
+        // Another thread may have read it back already.
+        if log.catalog.head().number + 1 == number {
+            Arc::make_mut(&mut log.catalog).apply(&signed)?;
+            if let Some(cache) = &mut log.cache {
+                cache.add(&[(number, bytes)])?;
+            }
+        }
+        Ok(signed)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
