@@ -3,8 +3,8 @@
 //!
 //! 1. Order: packs, runs, points, locks, entry. Before the entry nothing of it counts, and no other point is touched.
 //! 2. The entry is written only where the parent is still in the vault and none of the new objects was deleted: what
-//!    a live point reaches is never deleted, so everything the new point reaches is there. Otherwise all is done again
-//!    under what the log says then.
+//!    a live point reaches is never deleted, so everything the new point reaches is there. Otherwise, or when something
+//!    is missing because others wrote to the log meanwhile, all is done again under what the log says then.
 //! 3. A send that was cut is made again from the start of the snapshot, and finds its packs by their names.
 //! 4. The snapshot is held on the source before its entry is written; the one before is let go after that.
 
@@ -13,11 +13,13 @@ mod parent;
 mod upload;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use self::upload::Upload;
 use super::Vault;
+use super::catalog::Catalog;
 use super::progress::Progress;
 use super::source::{SnapshotId, Source};
 use crate::error::{Error, Kind, Result};
@@ -112,23 +114,46 @@ impl Vault {
         progress: &dyn Progress,
     ) -> Result<SendReport> {
         check(sources, options)?;
+        let mut met = None;
         for _ in 0..TRIES {
             let catalog = self.refresh()?;
-            if !options.baseline
-                && let Some(report) = self.sent_before(&catalog, sources)?
-            {
-                if let Some(until_ms) = options.retain_until_ms {
-                    self.retain_sent(&catalog, &report, until_ms)?;
-                }
-                return Ok(report);
-            }
-            let upload = Upload::new(self, &catalog, options, progress)?;
-            let uploaded = sources.iter().map(|source| upload.volume(*source)).collect::<Result<Vec<_>>>()?;
-            if let Some(report) = self.commit_sent(sources, &uploaded, options)? {
-                return Ok(report);
+            match self.try_send(&catalog, sources, options, progress) {
+                Ok(Some(report)) => return Ok(report),
+                Ok(None) => {}
+                Err(error) if self.has_moved(&catalog, &error)? => met = Some(error),
+                Err(error) => return Err(error),
             }
         }
-        Err(Error::new(Kind::Retry, "send snapshot", "what it rests on left the vault each time"))
+        let detail = "what it rests on left the vault each time";
+        Err(met.unwrap_or_else(|| Error::new(Kind::Retry, "send snapshot", detail)))
+    }
+
+    /// Sends under what the log says in `catalog`. Nothing when something that it rests on left the vault meanwhile.
+    fn try_send(
+        &self,
+        catalog: &Arc<Catalog>,
+        sources: &[&dyn Source],
+        options: &SendOptions,
+        progress: &dyn Progress,
+    ) -> Result<Option<SendReport>> {
+        if !options.baseline
+            && let Some(report) = self.sent_before(catalog, sources)?
+        {
+            if let Some(until_ms) = options.retain_until_ms {
+                self.retain_sent(catalog, &report, until_ms)?;
+            }
+            return Ok(Some(report));
+        }
+        let upload = Upload::new(self, catalog, options, progress)?;
+        let uploaded = sources.iter().map(|source| upload.volume(*source)).collect::<Result<Vec<_>>>()?;
+        self.commit_sent(sources, &uploaded, options)
+    }
+
+    /// Whether `error` may have come of what others wrote to the log meanwhile: an object that the send was about to
+    /// read, lock or reach was deleted, or a point has a later date now.
+    fn has_moved(&self, catalog: &Catalog, error: &Error) -> Result<bool> {
+        let may_come_of_it = matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Conflict);
+        Ok(may_come_of_it && self.refresh()?.head().number > catalog.head().number)
     }
 
     /// The newest point of the source's volume in this vault whose snapshot the source still has, and that snapshot:
