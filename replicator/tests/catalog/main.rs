@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test asks of the vault must work, or the test ends there")]
 
+mod actor;
+mod beginning;
+mod careless;
+mod cells;
+mod judge;
 mod keys;
 mod kill;
 mod log;
