@@ -17,6 +17,9 @@ use super::log;
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::Digest;
 
+/// Who looks at entries in the file: their number and bytes, and whether it is the last.
+type Seen<'a> = &'a mut dyn FnMut(u64, &[u8], bool) -> Result<()>;
+
 /// A cache file, open.
 pub(super) struct LogCache {
     path: PathBuf,
@@ -64,9 +67,8 @@ impl LogCache {
         added
     }
 
-    /// Shows what the file holds beyond what is known (number, bytes, and whether it is the last), and passes by an end
-    /// that is no whole entry.
-    fn read(&mut self, seen: &mut dyn FnMut(u64, &[u8], bool) -> Result<()>) -> Result<()> {
+    /// Shows what the file holds beyond what is known, and passes by an end that is no whole entry.
+    fn read(&mut self, seen: Seen<'_>) -> Result<()> {
         let mut rest = Vec::new();
         self.file.seek(SeekFrom::Start(self.bytes)).map_err(|source| self.failed(source))?;
         self.file.read_to_end(&mut rest).map_err(|source| self.failed(source))?;

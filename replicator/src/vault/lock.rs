@@ -7,6 +7,10 @@ use crate::error::{Error, Kind, Result};
 use crate::policy::lock;
 use crate::store::{Key, Retention, Store};
 
+/// How often an object is put under legal hold before the store is not believed: whoever releases another point at the
+/// same moment may take it back.
+const HOLD_TRIES: usize = 4;
+
 /// Locks every object at least as strongly and as long as `wanted`. Locks that are there already stay.
 ///
 /// # Errors
@@ -28,18 +32,24 @@ pub fn lock_objects(store: &dyn Store, objects: &BTreeSet<Key>, wanted: Retentio
     })
 }
 
-/// Puts every object under the store's legal hold, or takes that back.
+/// Puts every object under the store's legal hold, or takes that back. A hold that is there after it was taken back is
+/// somebody else's.
 ///
 /// # Errors
 /// As [`lock_objects`].
 pub fn hold_objects(store: &dyn Store, objects: &BTreeSet<Key>, held: bool) -> Result<()> {
     let objects: Vec<&Key> = objects.iter().collect();
     workers::each(&objects, |key| {
-        if store.legal_hold(key)? == held {
-            return Ok(());
+        for _ in 0..HOLD_TRIES {
+            if store.legal_hold(key)? == held {
+                return Ok(());
+            }
+            store.set_legal_hold(key, held)?;
+            if !held {
+                return Ok(());
+            }
         }
-        store.set_legal_hold(key, held)?;
-        match store.legal_hold(key)? == held {
+        match store.legal_hold(key)? {
             true => Ok(()),
             false => Err(broken("hold object", key)),
         }

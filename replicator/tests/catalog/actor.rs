@@ -35,9 +35,9 @@ pub(crate) struct Actor<'s> {
 }
 
 impl Actor<'_> {
-    /// Does two or three things.
+    /// Does one to three things.
     pub(crate) fn act(&mut self) {
-        for _ in 0..2 + self.random.below(2) {
+        for _ in 0..1 + self.random.below(3) {
             let done = match self.keeps_house {
                 true => self.keep_house(),
                 false if self.random.below(3) > 0 => self.send(),

@@ -18,7 +18,8 @@ use crate::world::{DAY_MS, POOL, START_MS};
 
 const CELLS: usize = 2;
 const CELL_BLOCKS: u64 = 16;
-const CELL_BYTES: usize = 16 * 4096;
+const BLOCK_BYTES: usize = 4096;
+const CELL_BYTES: usize = 16 * BLOCK_BYTES;
 /// Bytes of a volume.
 pub(crate) const VOLUME_BYTES: usize = CELLS * CELL_BYTES;
 const HOLE: u8 = 0;
@@ -62,10 +63,14 @@ impl Volume {
         self.snapshots.get(usize::try_from(epoch).unwrap().checked_sub(1)?)
     }
 
-    /// All bytes of what a point was made of, if that was a snapshot of this volume.
-    pub(crate) fn content(&self, source: &point::Source) -> Option<Vec<u8>> {
+    /// Whether these are the bytes of what a point was made of; nothing when that was no snapshot of this volume.
+    pub(crate) fn has_content(&self, source: &point::Source, bytes: &[u8]) -> Option<bool> {
         let (image, _) = self.at(source.epoch).filter(|_| self.is_of(source))?;
-        Some(image.iter().flat_map(|letter| std::iter::repeat_n(*letter, CELL_BYTES)).collect())
+        let mut cells = bytes.chunks(CELL_BYTES).zip(image);
+        let is_cell = |(cell, letter): (&[u8], &u8)| {
+            cell.chunks(BLOCK_BYTES).all(|block| block == [*letter; BLOCK_BYTES])
+        };
+        Some(bytes.len() == VOLUME_BYTES && cells.all(is_cell))
     }
 
     fn is_of(&self, source: &point::Source) -> bool {
@@ -141,7 +146,7 @@ impl Source for Cells {
 
     fn read(&self, ranges: &[Range<u64>], into: &mut [u8]) -> Result<()> {
         let blocks = ranges.iter().cloned().flatten();
-        for (block, into) in blocks.zip(into.chunks_exact_mut(4096)) {
+        for (block, into) in blocks.zip(into.chunks_exact_mut(BLOCK_BYTES)) {
             into.fill(self.image()[usize::try_from(block / CELL_BLOCKS).unwrap()]);
         }
         Ok(())

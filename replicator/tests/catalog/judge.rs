@@ -22,7 +22,6 @@ use firn_replicator::vault::catalog::{Catalog, LivePoint};
 use firn_replicator::vault::sink::Sink;
 
 use crate::careless;
-use crate::cells::VOLUME_BYTES;
 use crate::schedule::Scene;
 
 /// The first fault that a schedule left, if any.
@@ -31,14 +30,17 @@ pub(crate) fn judge(scene: &Scene<'_>, vault: &Vault) -> Option<String> {
         Ok(catalog) => catalog,
         Err(error) => return Some(error.to_string()),
     };
-    let entries: Vec<Entry> = entries(&scene.store);
+    let entries = entries(&scene.store);
     let has_release = entries.iter().any(|entry| matches!(entry.action, Action::Release { .. }));
-    let faults = catalog.points().values().map(|live| {
-        let id = live.committed.id;
-        let fault = point_fault(scene, vault, &catalog, live, !has_release);
-        fault.unwrap_or_else(|error| Some(error.to_string())).map(|fault| format!("point {id}: {fault}"))
-    });
-    faults.flatten().next().or_else(|| prune_fault(&entries, &catalog))
+    let point_fault = |live: &LivePoint| {
+        let protection = protection_fault(scene, vault, live, !has_release);
+        let fault = protection.and_then(|fault| Ok(fault.or(content_fault(scene, vault, live)?)));
+        fault.unwrap_or_else(|error| Some(error.to_string()))
+    };
+    let named = |live: &LivePoint| Some(format!("point {}: {}", live.committed.id, point_fault(live)?));
+    reach_fault(scene, vault, &catalog)
+        .or_else(|| catalog.points().values().find_map(named))
+        .or_else(|| prune_fault(&entries, &catalog))
 }
 
 fn entries(store: &MemoryStore) -> Vec<Entry> {
@@ -47,39 +49,51 @@ fn entries(store: &MemoryStore) -> Vec<Entry> {
     bytes.map(|bytes| Signed::decode_again(&bytes).unwrap().entry).collect()
 }
 
-fn point_fault(
+fn reach_fault(scene: &Scene<'_>, vault: &Vault, catalog: &Catalog) -> Option<String> {
+    let reach = match vault.reach() {
+        Ok(reach) => reach,
+        Err(error) => return Some(error.to_string()),
+    };
+    let renamed = reach.objects().iter().filter(|key| key.as_str().ends_with(".1")).count();
+    scene.tally.renamed.add(u64::try_from(renamed).unwrap());
+    let deleted = reach.objects().iter().find(|key| catalog.is_deleted(key));
+    deleted.map(|key| format!("{key} is in a delete entry, and a point reaches it"))
+}
+
+fn protection_fault(
     scene: &Scene<'_>,
     vault: &Vault,
-    catalog: &Catalog,
     live: &LivePoint,
     holds_stand: bool,
 ) -> Result<Option<String>> {
-    let id = live.committed.id;
-    for key in vault.needed_by(id)? {
-        let wrong = |what: &str| Ok(Some(format!("{key} {what}")));
-        if catalog.is_deleted(&key) {
-            return wrong("is in a delete entry");
-        }
-        let store = &scene.store;
-        if let Some(locked) = live.locked
-            && lock::raise(store.retention(&key)?, locked).is_some()
-        {
-            return wrong("is not locked as long as the log says");
-        }
-        if holds_stand && live.holds.values().any(|hold| hold.locked) && !store.legal_hold(&key)? {
-            return wrong("is not held");
-        }
-        scene.tally.renamed.add(u64::from(key.as_str().ends_with(".1")));
+    let is_held = holds_stand && live.holds.values().any(|hold| hold.locked);
+    if live.locked.is_none() && !is_held {
+        return Ok(None);
     }
+    for key in vault.needed_by(live.committed.id)? {
+        let present = scene.store.retention(&key)?;
+        if live.locked.is_some_and(|locked| lock::raise(present, locked).is_some()) {
+            return Ok(Some(format!("{key} is not locked as long as the log says")));
+        }
+        if is_held && !scene.store.legal_hold(&key)? {
+            return Ok(Some(format!("{key} is not held")));
+        }
+    }
+    Ok(None)
+}
+
+/// Restores the point.
+fn content_fault(scene: &Scene<'_>, vault: &Vault, live: &LivePoint) -> Result<Option<String>> {
+    let id = live.committed.id;
     let reader = vault.open_point(id)?;
-    let source = &reader.point().source;
-    let sent = scene.volumes.iter().find_map(|volume| volume.content(source));
-    let sent = sent.unwrap_or_else(|| careless::content(&source.snapshot));
-    let target = Target(Mutex::new(vec![0xaa; VOLUME_BYTES]));
+    let point = reader.point();
+    let target = Target(Mutex::new(vec![0xaa; usize::try_from(point.bytes).unwrap()]));
     let report = reader.restore(&target, &())?;
     scene.tally.restored.add(1);
     let restored = target.0.into_inner().unwrap();
-    let is_whole = report.lost_bytes == 0 && report.damaged.is_empty() && restored.starts_with(&sent);
+    let is_sent = scene.volumes.iter().find_map(|volume| volume.has_content(&point.source, &restored));
+    let is_sent = is_sent.unwrap_or_else(|| careless::content(&point.source.snapshot) == restored);
+    let is_whole = is_sent && report.lost_bytes == 0 && report.damaged.is_empty();
     Ok((!is_whole).then(|| format!("it does not restore to what was sent: {report:?}")))
 }
 

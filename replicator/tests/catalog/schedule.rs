@@ -209,11 +209,11 @@ fn no_schedule_loses_what_a_live_point_reaches() {
     // Nothing is proven by schedules in which nothing happens.
     let wanted = [
         (&tally.sends, SCHEDULES),
-        (&tally.prunes, SCHEDULES / 2),
+        (&tally.prunes, SCHEDULES / 4),
         (&tally.protected, SCHEDULES / 4),
         (&tally.deaths, SCHEDULES / 4),
         (&tally.deleted, SCHEDULES),
-        (&tally.refused, SCHEDULES / 1000),
+        (&tally.refused, SCHEDULES / 10_000),
         (&tally.renamed, SCHEDULES / 100),
         (&tally.restored, SCHEDULES),
     ];

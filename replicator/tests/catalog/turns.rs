@@ -6,7 +6,7 @@
 //!    it is made. Several threads of one actor read entries at once, and nothing else.
 //! 2. Requests that are made while nobody takes turns (before the first actor begins, after the last ended) pass.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use firn_engine::sim::random::Random;
 use firn_replicator::error::{Error, Kind, Result};
@@ -17,12 +17,15 @@ use crate::world::DAY_MS;
 
 /// An actor that dies does so within so many of its requests.
 const DEATH_WITHIN: u64 = 100;
+/// How many in 16 requests the same actor goes on after, in different schedules.
+const STAYS: [u64; 4] = [2, 8, 12, 14];
 
 /// The turns of one schedule.
 pub(crate) struct Turns {
     state: Mutex<State>,
-    /// One for each actor.
-    called: Vec<Condvar>,
+    /// One for each actor: whether it is called, and how it is woken. Apart from the state, so that who is woken does not
+    /// wait for who wakes.
+    calls: Vec<(Mutex<bool>, Condvar)>,
     clock: Arc<MemoryStore>,
 }
 
@@ -33,10 +36,24 @@ struct State {
     begun: bool,
     /// How many in 64 requests the clock jumps at.
     jumps: u64,
-    /// How many in 8 requests the same actor goes on after.
+    /// How many in 16 requests the same actor goes on after.
     stays: u64,
     /// The hash of all requests so far.
     trace: blake3::Hasher,
+}
+
+impl State {
+    /// Who runs now, of those who have not ended.
+    fn choose(&mut self) -> Option<usize> {
+        let going: Vec<usize> =
+            (0..self.actors.len()).filter(|actor| !self.actors[*actor].has_ended).collect();
+        if going.is_empty() {
+            return None;
+        }
+        let chosen = self.random.below(u64::try_from(going.len()).unwrap());
+        self.running = going[usize::try_from(chosen).unwrap()];
+        Some(self.running)
+    }
 }
 
 /// What became of an actor.
@@ -65,16 +82,17 @@ impl Turns {
             running: usize::try_from(random.below(actors as u64)).unwrap(),
             begun: false,
             jumps: random.below(8),
-            stays: random.below(8),
+            stays: STAYS[usize::try_from(random.below(4)).unwrap()],
             trace: blake3::Hasher::new(),
             random,
         };
-        let called = (0..actors).map(|_| Condvar::new()).collect();
-        Arc::new(Self { state: Mutex::new(state), called, clock: store })
+        let calls: Vec<(Mutex<bool>, Condvar)> = (0..actors).map(|_| Default::default()).collect();
+        *lock(&calls[state.running].0) = true;
+        Arc::new(Self { state: Mutex::new(state), calls, clock: store })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs `work` as `actor`, whenever it is its turn.
@@ -84,12 +102,13 @@ impl Turns {
             fn drop(&mut self) {
                 let mut state = self.0.state();
                 state.actors[self.1].has_ended = true;
-                self.0.pass_on(&mut state);
+                let next = state.choose();
+                drop(state);
+                next.into_iter().for_each(|next| self.0.call(next));
             }
         }
-        let mut state = self.state();
-        state.begun = true;
-        drop(self.wait(state, actor));
+        self.wait(actor);
+        self.state().begun = true;
         let _ended = Ended(self, actor);
         work()
     }
@@ -110,22 +129,17 @@ impl Turns {
         self.state().trace.finalize()
     }
 
-    fn wait<'a>(&self, mut state: MutexGuard<'a, State>, actor: usize) -> MutexGuard<'a, State> {
-        while state.running != actor {
-            state = self.called[actor].wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-        state
+    /// Waits until somebody calls `actor`.
+    fn wait(&self, actor: usize) {
+        let (is_called, woken) = &self.calls[actor];
+        let is_called = woken.wait_while(lock(is_called), |is_called| !*is_called);
+        *is_called.unwrap_or_else(PoisonError::into_inner) = false;
     }
 
-    fn pass_on(&self, state: &mut State) {
-        let alive: Vec<usize> =
-            (0..state.actors.len()).filter(|actor| !state.actors[*actor].has_ended).collect();
-        if alive.is_empty() {
-            return;
-        }
-        let chosen = state.random.below(alive.len() as u64);
-        state.running = alive[usize::try_from(chosen).unwrap()];
-        self.called[state.running].notify_one();
+    fn call(&self, actor: usize) {
+        let (is_called, woken) = &self.calls[actor];
+        *lock(is_called) = true;
+        woken.notify_one();
     }
 
     /// Waits until `actor` may ask, and says whether it hears what the store answers.
@@ -138,9 +152,13 @@ impl Turns {
             return Ok(Fate::Answered);
         }
         assert_eq!(state.running, actor, "an actor asks one request after the other, when it is its turn");
-        if state.random.below(8) >= state.stays {
-            self.pass_on(&mut state);
-            state = self.wait(state, actor);
+        if state.random.below(16) >= state.stays
+            && let Some(next) = state.choose().filter(|next| *next != actor)
+        {
+            drop(state);
+            self.call(next);
+            self.wait(actor);
+            state = self.state();
         }
         let now_ms = self.clock.clock_ms().unwrap() + 1;
         let is_jump = state.random.below(64) < state.jumps;
@@ -160,6 +178,10 @@ impl Turns {
             None => Ok(Fate::Answered),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_answer(subject: &str) -> Error {

@@ -24,6 +24,7 @@ use super::Vault;
 use super::damage::{Damage, Judge, Notes};
 use super::layer::What;
 use super::map::Map;
+use super::pack::FRAME_BLOCKS;
 use super::progress::Progress;
 use super::run::RunKeys;
 use super::sink::Sink;
@@ -35,7 +36,7 @@ use crate::store::Store;
 
 /// Bytes of pack tables that are kept.
 const TABLES_BYTES: usize = 16 << 20;
-/// Threads that read, decompress and write.
+/// Threads that read, decompress and write, at most.
 const THREADS: usize = 4;
 const BLOCK_BYTES: u64 = 4096;
 
@@ -149,8 +150,11 @@ impl PointReader<'_> {
         let (fetches, queue) = sync_channel(THREADS);
         let queue = Arc::new(Mutex::new(queue));
         let (written, is_stopped) = (AtomicU64::new(0), AtomicBool::new(false));
+        // A range of a block or two is read at once: a thread more would only be started for it.
+        let frames = (blocks.end - blocks.start).div_ceil(u64::from(FRAME_BLOCKS));
+        let threads = usize::try_from(frames).map_or(THREADS, |frames| frames.clamp(1, THREADS));
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..THREADS)
+            let workers: Vec<_> = (0..threads)
                 .map(|_| {
                     let (is_stopped, written) = (&is_stopped, &written);
                     let work = Work { queue: queue.clone(), is_stopped, written, is_done: false };
