@@ -27,8 +27,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from vault_log import NO_KEY, Catalog
-from vault_objects import (BLOCK, FRAME_BLOCKS, VERSION, Damaged, Frames, Pack, Refused, Run, Store, check, derive,
-                           overlay, parse, reading, unhex)
+from vault_objects import (BLOCK, FRAME_BLOCKS, VERSION, Container, Damaged, Frames, Pack, Refused, Run, Store, check,
+                           derive, overlay, parse, reading, run_place, unhex, whole)
 
 
 class Vault:
@@ -62,7 +62,12 @@ class Vault:
         name = f"keys/{unhex(entry['id'], 16).hex()}"
         data = self.store.get(name)
         check(entry["object"] in (None, blake3(data).hexdigest()), name, "it is not the object that the log names")
-        slot = parse(name, data)
+        try:
+            slot = parse(name, data)
+        except Refused as refused:
+            # Without the log's hash nobody has proven that version.
+            check(entry["object"], name, str(refused))
+            raise
         with reading(name):
             check([slot[member] for member in ("firn", "format", "vault", "id")]
                   == ["key", VERSION, self.id.hex(), entry["id"]], name, "it is another key")
@@ -82,27 +87,33 @@ class Vault:
         slots = list(self.catalog.slots.values())
         if self.problems:
             # What a damaged log does not know may be right all the same: the key that opens it says so.
-            known = {*self.catalog.slots, *self.catalog.keys}
+            known = {*self.catalog.slots, *self.catalog.keys, *self.catalog.removed}
             names = [name[5:] for name in self.store.names("keys") if re.fullmatch("keys/[0-9a-f]{32}", name)]
             slots += [{"id": name, "object": None} for name in names if name not in known]
         for entry in slots:
             try:
-                name, slot = self.key_object(entry)
+                master = self.try_slot(entry, passphrase, key_file)
             except Damaged as damage:
                 self.problems.append(damage)
                 continue
-            key = None
-            with reading(name):
-                if slot["opened_by"] == "passphrase" and passphrase:
-                    check(slot["memory_kib"] <= 2**20 and slot["passes"] <= 64, name, "it asks for too much memory")
-                    key = Argon2id(salt=bytes.fromhex(slot["salt"]), length=32, iterations=slot["passes"], lanes=1,
-                                   memory_cost=slot["memory_kib"]).derive(passphrase)
-                if slot["opened_by"] == "key_file" and key_file:
-                    key = derive("firn vault 1: key file", key_file)
-            master = key and self.unwrap(name, slot, key)
             if master:
                 return master
+        for damage in self.problems:
+            say(f"damaged: {damage}")
         raise Refused("no key slot of this vault is opened by that passphrase or key file")
+
+    def try_slot(self, entry, passphrase, key_file):
+        """The master key, when this slot is opened by one of both."""
+        name, slot = self.key_object(entry)
+        key = None
+        with reading(name):
+            if slot["opened_by"] == "passphrase" and passphrase:
+                memory, passes = whole(slot["memory_kib"], 2**20 + 1), whole(slot["passes"], 65)
+                key = Argon2id(salt=bytes.fromhex(slot["salt"]), length=32, iterations=passes, lanes=1,
+                               memory_cost=memory).derive(passphrase)
+            if slot["opened_by"] == "key_file" and key_file:
+                key = derive("firn vault 1: key file", key_file)
+        return key and self.unwrap(name, slot, key)
 
     def frames(self, key):
         """What opens the frames under data key `key`."""
@@ -129,19 +140,22 @@ class Vault:
     def point(self, identity):
         """Section 12: a point, held against what the log says of it."""
         name = f"points/{identity}"
-        data = self.store.get(name)
+        data = self.store.get(name, 64 << 20)
         check(blake3(data).hexdigest() == identity, name, "it does not have the hash in its name")
         point = parse(name, data)
         with reading(name):
             check([point[member] for member in ("firn", "format", "vault")] == ["point", VERSION, self.id.hex()], name,
                   "it is no point of this vault")
-            check(point["bytes"] % BLOCK == 0 and point["bytes"] >= 0 and len(point["runs"]) <= 8, name,
+            unhex(point["key"], 16)
+            check(whole(point["bytes"], 2**59 + 1) % BLOCK == 0 and len(point["runs"]) <= 8, name,
                   "it contradicts itself")
             said = self.catalog.points.get(identity)
             source = point["source"]
             repeated = {**{m: source[m] for m in ("pool", "volume", "name", "snapshot", "created_ms")},
-                        "bytes": point["bytes"], "parent": point["parent"], "key": point["key"]}
-            check(not said or all(said[member] == value for member, value in repeated.items()), name,
+                        "bytes": point["bytes"], "parent": point["parent"], "key": point["key"],
+                        "retain_until_ms": point["retain_until_ms"], "changed_bytes": point["sent"]["changed_bytes"],
+                        "stored_bytes": point["sent"]["stored_bytes"]}
+            check(not said or all(said["said"][member] == value for member, value in repeated.items()), name,
                   "the log says something else of it")
         return point
 
@@ -152,6 +166,8 @@ class Vault:
         volume, _, snapshot = wanted.partition("@")
         found = sorted((point["number"], id) for id, point in self.catalog.points.items()
                        if point["name"] == volume and snapshot in ("", point["snapshot"]))
+        if len({(point["pool"], point["volume"]) for point in map(self.catalog.points.get, (i for _, i in found))}) > 1:
+            raise Refused(f"{wanted!r} is of more than one volume: give the id of a point, see list")
         ids = [id for _, id in found[-1:]] or [id for id in self.catalog.points if id.startswith(wanted)]
         if len(ids) != 1:
             raise Refused(f"{wanted!r} is {'no' if not ids else 'more than one'} point: see list")
@@ -171,18 +187,19 @@ def restore(vault, identity, out, is_stream):
     """Section 17: writes a point. Blocks that are lost are left as zeros and named; returns how many."""
     point = vault.point(identity)
     lost = 0
-    pack_of = functools.lru_cache(16)(lambda name: Pack(vault, point["key"], packs[name]))
-    frame_of = functools.lru_cache(256)(lambda name, index: pack_of(name).frame(index))
-    packs, at = {}, 0
+    # By all that a run says of a pack: what two lists say of one name may differ, and only one of them is right then.
+    pack_of = functools.lru_cache(16)(lambda known: Pack(vault, point["key"], dict(known)))
+    frame_of = functools.lru_cache(256)(lambda known, index: pack_of(known).frame(index))
+    at = 0
 
     def blocks_of(pack, position, count):
         """The content of `count` blocks, a frame at a time."""
-        packs[pack["name"]] = pack
+        known = tuple(pack.items())
         while count:
             index, skip = divmod(position, FRAME_BLOCKS)
             take = min(FRAME_BLOCKS - skip, count)
             try:
-                yield take, frame_of(pack["name"], index)[skip * BLOCK:(skip + take) * BLOCK]
+                yield take, frame_of(known, index)[skip * BLOCK:(skip + take) * BLOCK]
             except Damaged as damage:
                 yield take, damage
             position, count = position + take, count - take
@@ -226,9 +243,12 @@ def verify(vault):
             problems.setdefault(damage.name, str(damage))
     for prefix in ("points", "runs", "packs"):
         for name in vault.store.names(prefix):
-            if vault.store.hash(name) != name.split("/")[-1].split(".")[0]:
-                problems[name] = f"{name}: it does not have the hash in its name"
-    unread = set()
+            try:
+                check(vault.store.hash(name) == name.split("/")[-1].split(".")[0], name,
+                      "it does not have the hash in its name")
+            except Damaged as damage:
+                problems[name] = str(damage)
+    unread, seen = set(), set()
     for identity, said in vault.catalog.points.items():
         label = f"{said['name']}@{said['snapshot']}"
         try:
@@ -241,6 +261,13 @@ def verify(vault):
         except Refused as refused:
             unread.add(label)
             say(f"{label}: its content was not read: {refused}")
+            for reference in point["runs"]:
+                try:
+                    name, role, shape = run_place(reference)
+                    needs.setdefault(name, []).append(label)
+                    Container(vault, name, role, point["key"], shape)
+                except Damaged as damage:
+                    problems.setdefault(damage.name, str(damage))
             continue
         for reference in point["runs"]:
             try:
@@ -253,10 +280,11 @@ def verify(vault):
                 problems.setdefault(damage.name, str(damage))
                 continue
             for pack in run.packs:
-                is_new = pack["name"] not in needs
                 needs.setdefault(pack["name"], []).append(label)
-                if not is_new:
+                known = (point["key"], *pack.items())
+                if known in seen:
                     continue
+                seen.add(known)
                 try:
                     opened = Pack(vault, point["key"], pack)
                     for index in range(len(opened.rows)):
@@ -272,7 +300,12 @@ def verify(vault):
 
 
 def say(text):
-    print(text, file=sys.stderr)
+    print(plain(text), file=sys.stderr)
+
+
+def plain(text):
+    """Names are the log's: nothing in them may steer a terminal, or be no text at all."""
+    return "".join(each if each.isprintable() else "?" for each in str(text))
 
 
 def show(vault):
@@ -282,8 +315,9 @@ def show(vault):
     print(line.format("POINT", "VOLUME@SNAPSHOT", "TAKEN (UTC)", "BYTES", "ENCRYPTED", "KEPT"))
     for identity, point in sorted(catalog.points.items(), key=lambda item: (item[1]["number"], item[1]["name"])):
         kept = [f"held: {reason}" for reason in sorted(point["holds"])]
+        kept = [plain(each) for each in kept]
         kept += [f"until {day(point['until_ms'])}"] if point["until_ms"] else []
-        print(line.format(identity[:12], f"{point['name']}@{point['snapshot']}", day(point["created_ms"]),
+        print(line.format(identity[:12], plain(f"{point['name']}@{point['snapshot']}"), day(point["created_ms"]),
                           point["bytes"], "no" if point["key"] == NO_KEY else "yes", ", ".join(kept) or "-"))
     for number, why in catalog.void:
         print(f"log entry {number} counts for nothing: {why}")

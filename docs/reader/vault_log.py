@@ -6,7 +6,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from vault_objects import VERSION, Damaged, check, parse, reading, unhex
+from vault_objects import VERSION, Damaged, check, parse, parse_unproven, reading, unhex, whole
 
 NO_KEY = "0" * 32
 
@@ -18,26 +18,27 @@ class Catalog:
         self.vault, self.signers = vault, {founder}
         self.number, self.previous, self.time_ms = 0, "0" * 64, 0
         self.points, self.slots, self.keys, self.void = {}, {}, {}, []
-        self.condemned, self.deleted = set(), set()
+        self.condemned, self.deleted, self.removed = set(), set(), set()
         self.settings = None
 
     def take(self, name, data):
         """Takes up the next entry, stored as `data`."""
         with reading(name):
             said, seal, rest = data.split(b"\n")
-            seal, entry = parse(name, seal), parse(name, said)
+            seal = parse_unproven(name, seal)
             signer = seal["signer"]
+            check(signer in self.signers, name, f"it is signed by {signer}, who may not sign")
             try:
                 Ed25519PublicKey.from_public_bytes(unhex(signer, 32)).verify(
                     unhex(seal["signature"], 64), b"firn vault 1: log entry\n" + said)
             except InvalidSignature:
                 raise Damaged(name, "its signature is wrong") from None
+            entry = parse(name, said)
             check(rest == b"" and entry["format"] == VERSION and len(data) <= 4 << 20, name, "it is no entry")
             check(entry["vault"] == self.vault, name, "it is of another vault")
             check(entry["number"] == self.number + 1, name, f"it has number {entry['number']}")
             check(entry["previous"] == self.previous, name, "it does not follow the entry before: one was replaced")
             check(entry["time_ms"] >= self.time_ms, name, "it is dated before the entry before")
-            check(signer in self.signers, name, f"it is signed by {signer}, who may not sign")
             check((entry["action"] == "init") == (self.number == 0), name, "a log begins with its init, once")
             why = self.contradiction(entry)
             if why:
@@ -115,16 +116,24 @@ class Catalog:
         if action == "init":
             self.settings = entry["settings"]
         elif action == "commit":
+            new = {}
             for point in entry["points"]:
-                locked_ms = point["locked"]["until_ms"] if point["locked"] else 0
-                until_ms = max(point["retain_until_ms"] or 0, locked_ms)
+                locked_ms = whole(point["locked"]["until_ms"]) if point["locked"] else 0
+                until_ms = max(whole(point["retain_until_ms"] or 0), locked_ms)
+                for member in ("volume", "created_ms", "bytes", "changed_bytes", "stored_bytes"):
+                    whole(point[member])
                 unhex(point["id"], 32)
-                self.points[point["id"]] = {**point, "holds": set(), "until_ms": until_ms, "group": entry["group"],
-                                            "number": entry["number"]}
+                unhex(point["key"], 16)
+                check(isinstance(point["name"], str) and isinstance(point["snapshot"], str),
+                      f"log/{entry['number']:016}", "a name is no text")
+                new[point["id"]] = {**point, "said": point, "holds": set(), "until_ms": until_ms,
+                                    "group": entry["group"], "number": entry["number"]}
+            self.points.update(new)
         elif action == "prune":
             for pruned in entry["points"]:
                 self.points.pop(pruned["id"], None)
         elif action == "retain":
+            whole(entry["until_ms"])
             for point in map(self.points.get, entry["points"]):
                 point["retain_until_ms"] = entry["until_ms"]
                 point["until_ms"] = max(point["until_ms"], entry["until_ms"])
@@ -133,18 +142,19 @@ class Catalog:
         elif action == "release":
             self.points[entry["point"]]["holds"].discard(entry["reason"])
         elif action == "condemn":
-            self.condemned.update(entry["objects"])
+            self.condemned.update(set(entry["objects"]))
         elif action == "acquit":
-            self.condemned.difference_update(entry["objects"])
+            self.condemned.difference_update(set(entry["objects"]))
         elif action == "delete":
-            self.condemned.difference_update(entry["objects"])
-            self.deleted.update(entry["objects"])
+            self.condemned.difference_update(set(entry["objects"]))
+            self.deleted.update(set(entry["objects"]))
         elif action == "add_slot":
             self.slots[entry["id"]] = entry
         elif action == "add_key":
             self.keys[entry["id"]] = {**entry, "destroyed": False}
         elif action == "remove_slot":
             del self.slots[entry["id"]]
+            self.removed.add(entry["id"])
         elif action == "destroy_key":
             self.keys[entry["id"]]["destroyed"] = True
         elif action == "add_signer":

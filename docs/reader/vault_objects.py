@@ -43,7 +43,8 @@ def reading(name):
     """Whatever goes wrong while `name` is taken apart is damage of it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, struct.error, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError, OSError,
+            struct.error, RecursionError) as error:
         raise Damaged(name, f"it is not what it should be: {error!r}") from error
 
 
@@ -58,8 +59,26 @@ def unhex(text, length):
     return bytes.fromhex(text)
 
 
+def whole(value, limit=2**64):
+    """A number as the page has them: whole, from 0, below `limit`."""
+    if type(value) is not int or not 0 <= value < limit:
+        raise ValueError(f"{value!r} is no number below {limit}")
+    return value
+
+
 def parse(name, data):
-    """JSON without members that are there twice and without fractions; of a version that is known here."""
+    """JSON without members that are there twice and without fractions; of a version that is known here.
+
+    Only what is proven (by a hash or a signature) goes in here: a flipped bit in a version is damage, not a newer vault.
+    """
+    found = parse_unproven(name, data)
+    if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > VERSION:
+        raise Refused(f"{name}: it has format {found['format']}, a newer reader is needed")
+    return found
+
+
+def parse_unproven(name, data):
+    """JSON of any version."""
 
     def members(pairs):
         found = dict(pairs)
@@ -70,11 +89,8 @@ def parse(name, data):
         raise ValueError(f"{text} is no whole number")
 
     with reading(name):
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=members, parse_float=no_number,
-                           parse_constant=no_number)
-        if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > VERSION:
-            raise Refused(f"{name}: it has format {found['format']}, a newer reader is needed")
-        return found
+        return json.loads(data.decode("utf-8"), object_pairs_hook=members, parse_float=no_number,
+                          parse_constant=no_number)
 
 
 class Store:
@@ -88,13 +104,18 @@ class Store:
             return open(os.path.join(self.root, *name.split("/")), "rb")
         except FileNotFoundError:
             raise Damaged(name, "it is missing") from None
+        except OSError as error:
+            raise Damaged(name, f"it can't be read: {error}") from error
 
-    def get(self, name):
-        with self.open(name) as file:
-            return file.read()
+    def get(self, name, limit=4 << 20):
+        with self.open(name) as file, reading(name):
+            data = file.read(limit + 1)
+        check(len(data) <= limit, name, f"it is longer than {limit} bytes")
+        return data
 
     def names(self, prefix):
-        for directory, _, files in sorted(os.walk(os.path.join(self.root, prefix))):
+        for directory, below, files in os.walk(os.path.join(self.root, prefix)):
+            below[:] = sorted(each for each in below if not each.startswith("."))
             for file in sorted(files):
                 if not file.startswith("."):
                     yield os.path.relpath(os.path.join(directory, file), self.root).replace(os.sep, "/")
@@ -102,7 +123,7 @@ class Store:
     def hash(self, name):
         """The hash of an object of any length."""
         hasher = blake3()
-        with self.open(name) as file:
+        with self.open(name) as file, reading(name):
             while part := file.read(1 << 20):
                 hasher.update(part)
         return hasher.hexdigest()
@@ -131,7 +152,7 @@ class Frames:
             try:
                 # The size in zstd's own header must not make more room than the row allows.
                 check(zstandard.frame_content_size(stored) in (-1, length), name, "a frame of another length")
-                stored = zstandard.ZstdDecompressor().decompress(stored, max_output_size=length)
+                stored = zstandard.ZstdDecompressor().decompress(stored, max_output_size=length, allow_extra_data=False)
             except zstandard.ZstdError as error:
                 raise Damaged(name, f"a frame can't be decompressed: {error}") from None
         check(len(stored) == length, name, "a frame has another length")
@@ -143,11 +164,11 @@ class Container:
     """Section 13: a run or a pack, known by its shape (length, frames, table hash) from above."""
 
     def __init__(self, vault, name, role, key, shape):
-        self.store, self.name, self.frames = vault.store, name, vault.frames(key)
+        self.vault, self.store, self.name, self.key = vault, vault.store, name, key
         length, count, table_hash = shape
         with self.store.open(name) as file, reading(name):
             check(os.fstat(file.fileno()).st_size == length, name, f"it has not {length} bytes")
-            check(count <= 2**20, name, "it has too many frames")
+            check(0 <= count <= 2**20, name, "it has too many frames")
             header = file.read(64)
             start = length - 64 - 56 * count
             check(start >= 64, name, "it is too short for its table")
@@ -174,9 +195,10 @@ class Container:
 
     def frame(self, index):
         row = self.rows[index]
-        with self.store.open(self.name) as file:
+        with self.store.open(self.name) as file, reading(self.name):
             file.seek(row["at"])
-            return self.frames.open(self.name, row, file.read(row["stored"]))
+            stored = file.read(row["stored"])
+        return self.vault.frames(self.key).open(self.name, row, stored)
 
 
 def crc_is_right(data):
@@ -195,17 +217,24 @@ class Pack(Container):
                   self.name, f"frame {index} is not as its place wants it")
 
 
+def run_place(run):
+    """Name, role and shape of a run that a point names."""
+    with reading("a point's runs"):
+        generation = f".{whole(run['generation'], 2**32)}" if run["generation"] else ""
+        name = f"runs/{unhex(run['id'], 32).hex()}{generation}"
+        return name, 2, (whole(run["stored_bytes"]), whole(run["frames"], 2**32), unhex(run["table_hash"], 32))
+
+
 class Run(Container):
     """Section 16: a part of a map. Its packs are read at once, its extents when asked for."""
 
     def __init__(self, vault, key, run):
-        with reading("a point's runs"):
-            generation = f".{run['generation']:d}" if run["generation"] else ""
-            name = f"runs/{unhex(run['id'], 32).hex()}{generation}"
-            shape = (run["stored_bytes"], run["frames"], unhex(run["table_hash"], 32))
-        super().__init__(vault, name, 2, key, shape)
+        name, role, shape = run_place(run)
+        super().__init__(vault, name, role, key, shape)
         contents = [row["content"] for row in self.rows]
         self.maps = contents.count(2)
+        mapped = sum(row["bytes"] for row in self.rows[:self.maps])
+        check(mapped == 20 * run["extents"], name, "it has not as many extents as the point says")
         check(contents == [2] * self.maps + [3] * (len(contents) - self.maps), name, "its frames are out of order")
         self.packs = []
         for index in range(self.maps, len(self.rows)):
@@ -232,7 +261,7 @@ class Run(Container):
                 rows = list(struct.iter_unpack("<QIII", self.frame(index)))
             for first, blocks, pack, position in rows:
                 end = first + blocks
-                check(first >= after and blocks > 0, self.name, f"its extents are out of order at block {first}")
+                check(first >= after and blocks > 0 and end < 2**64, self.name, f"its extents are out of order at block {first}")
                 check(not is_first or first == self.rows[index]["first"], self.name, "a frame begins elsewhere")
                 is_first, after = False, end
                 if pack == HOLE:
