@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lists, restores and verifies the recovery points of a firn vault, without firn.
 
-It follows docs/format.md and shares no code with firn; "section" means that page's. vault_log.py and
+It follows docs/format.md and shares no code with firn; "section" means that page's. vault_log.py, vault_json.py and
 vault_objects.py, which it needs beside it, read the log and what it leads to. A vault is a directory, or a bucket that
 was downloaded into one. Nothing in it is ever written.
 
@@ -26,9 +26,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from vault_json import array, digest, key_id, members, optional, parse, text, whole
 from vault_log import NO_KEY, Catalog
 from vault_objects import (BLOCK, FRAME_BLOCKS, VERSION, Container, Damaged, Frames, Pack, Refused, Run, Store, check,
-                           derive, overlay, parse, reading, run_place, unhex, whole)
+                           derive, overlay, reading, run_place, unhex)
+
+RUN = members(id=digest, generation=lambda value: whole(value, 2**32), stored_bytes=whole,
+              frames=lambda value: whole(value, 2**20 + 1), table_hash=digest)
+POINT = members(firn=text, format=whole, vault=key_id, bytes=lambda value: whole(value, 2**59 + 1),
+                source=members(pool=key_id, volume=whole, name=text, snapshot=text, created_ms=whole),
+                parent=optional(digest), key=key_id, runs=array(RUN), retain_until_ms=optional(whole),
+                sent=members(changed_bytes=whole, stored_bytes=whole))
 
 
 class Vault:
@@ -140,23 +148,17 @@ class Vault:
     def point(self, identity):
         """Section 12: a point, held against what the log says of it."""
         name = f"points/{identity}"
-        data = self.store.get(name, 64 << 20)
+        data = self.store.get(name, 16 << 20)
         check(blake3(data).hexdigest() == identity, name, "it does not have the hash in its name")
-        point = parse(name, data)
         with reading(name):
+            point = POINT(parse(name, data))
             check([point[member] for member in ("firn", "format", "vault")] == ["point", VERSION, self.id.hex()], name,
                   "it is no point of this vault")
-            unhex(point["key"], 16)
-            check(whole(point["bytes"], 2**59 + 1) % BLOCK == 0 and len(point["runs"]) <= 8, name,
-                  "it contradicts itself")
-            said = self.catalog.points.get(identity)
-            source = point["source"]
-            repeated = {**{m: source[m] for m in ("pool", "volume", "name", "snapshot", "created_ms")},
-                        "bytes": point["bytes"], "parent": point["parent"], "key": point["key"],
-                        "retain_until_ms": point["retain_until_ms"], "changed_bytes": point["sent"]["changed_bytes"],
-                        "stored_bytes": point["sent"]["stored_bytes"]}
-            check(not said or all(said["said"][member] == value for member, value in repeated.items()), name,
-                  "the log says something else of it")
+            check(point["bytes"] % BLOCK == 0 and len(point["runs"]) <= 8, name, "it contradicts itself")
+            live = self.catalog.points.get(identity)
+            repeated = {**point, **point["source"], **point["sent"]}
+            check(not live or all(value == repeated[member] for member, value in live["said"].items()
+                                  if member not in ("id", "locked")), name, "the log says something else of it")
         return point
 
     def find(self, wanted):
@@ -164,10 +166,11 @@ class Vault:
         if re.fullmatch("[0-9a-f]{64}", wanted):
             return wanted
         volume, _, snapshot = wanted.partition("@")
-        found = sorted((point["number"], id) for id, point in self.catalog.points.items()
-                       if point["name"] == volume and snapshot in ("", point["snapshot"]))
-        if len({(point["pool"], point["volume"]) for point in map(self.catalog.points.get, (i for _, i in found))}) > 1:
-            raise Refused(f"{wanted!r} is of more than one volume: give the id of a point, see list")
+        named = {id: point for id, point in self.catalog.points.items() if point["said"]["name"] == volume}
+        if len({point["said"]["pool"] for point in named.values()}) > 1:
+            raise Refused(f"{volume!r} is in more than one pool that was sent here: give a point's id, see list")
+        found = sorted((point["number"], id) for id, point in named.items()
+                       if snapshot in ("", point["said"]["snapshot"]))
         ids = [id for _, id in found[-1:]] or [id for id in self.catalog.points if id.startswith(wanted)]
         if len(ids) != 1:
             raise Refused(f"{wanted!r} is {'no' if not ids else 'more than one'} point: see list")
@@ -249,8 +252,9 @@ def verify(vault):
             except Damaged as damage:
                 problems[name] = str(damage)
     unread, seen = set(), set()
-    for identity, said in vault.catalog.points.items():
-        label = f"{said['name']}@{said['snapshot']}"
+    for identity, live in vault.catalog.points.items():
+        label = f"{live['said']['name']}@{live['said']['snapshot']}"
+        point = None
         try:
             needs.setdefault(f"points/{identity}", []).append(label)
             point = vault.point(identity)
@@ -259,12 +263,12 @@ def verify(vault):
             problems.setdefault(damage.name, str(damage))
             continue
         except Refused as refused:
-            unread.add(label)
-            say(f"{label}: its content was not read: {refused}")
-            for reference in point["runs"]:
+            unread.add(identity)
+            say(f"{label}: its content was not read, nor which packs it needs: {refused}")
+            for reference in point["runs"] if point else []:
+                name, role, shape = run_place(reference)
+                needs.setdefault(name, []).append(label)
                 try:
-                    name, role, shape = run_place(reference)
-                    needs.setdefault(name, []).append(label)
                     Container(vault, name, role, point["key"], shape)
                 except Damaged as damage:
                     problems.setdefault(damage.name, str(damage))
@@ -308,17 +312,23 @@ def plain(text):
     return "".join(each if each.isprintable() else "?" for each in str(text))
 
 
+def day(ms):
+    if ms >= 253402300800000:
+        return "after the year 9999"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000))
+
+
 def show(vault):
     catalog = vault.catalog
-    day = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
+    points = sorted(catalog.points.items(), key=lambda item: (item[1]["number"], item[1]["said"]["name"]))
     line = "{:12}  {:24}  {:19}  {:>16}  {:>9}  {}"
     print(line.format("POINT", "VOLUME@SNAPSHOT", "TAKEN (UTC)", "BYTES", "ENCRYPTED", "KEPT"))
-    for identity, point in sorted(catalog.points.items(), key=lambda item: (item[1]["number"], item[1]["name"])):
-        kept = [f"held: {reason}" for reason in sorted(point["holds"])]
-        kept = [plain(each) for each in kept]
+    for identity, point in points:
+        said = point["said"]
+        kept = [f"held: {plain(reason)}" for reason in sorted(point["holds"])]
         kept += [f"until {day(point['until_ms'])}"] if point["until_ms"] else []
-        print(line.format(identity[:12], plain(f"{point['name']}@{point['snapshot']}"), day(point["created_ms"]),
-                          point["bytes"], "no" if point["key"] == NO_KEY else "yes", ", ".join(kept) or "-"))
+        print(line.format(identity[:12], plain(f"{said['name']}@{said['snapshot']}"), day(said["created_ms"]),
+                          said["bytes"], "no" if said["key"] == NO_KEY else "yes", ", ".join(kept) or "-"))
     for number, why in catalog.void:
         print(f"log entry {number} counts for nothing: {why}")
     print(f"log: {catalog.number} entries, the last one has hash {catalog.previous}")
