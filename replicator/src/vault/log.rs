@@ -59,8 +59,9 @@ fn take_up(store: &dyn Store, catalog: &mut Catalog, entries: &[&ObjectInfo], se
     let whole = (next..).zip(entries).take_while(|(number, info)| info.key == name::entry(*number)).count();
     for batch in entries[..whole].chunks(BATCH) {
         for (number, bytes) in (catalog.head().number + 1..).zip(fetch(store, batch)?) {
-            let signed = decode(number, &bytes)?;
-            catalog.apply(&signed)?;
+            let signer = Signed::signer_of(&bytes).map_err(|error| named(number, error))?;
+            catalog.check_signer(signer)?;
+            catalog.apply(&decode(number, &bytes)?)?;
             seen(number, &bytes);
         }
     }
