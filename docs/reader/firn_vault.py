@@ -341,7 +341,9 @@ def secrets_of(arguments):
         passphrase = getpass.getpass("passphrase: ").encode("utf-8")
     if arguments.passphrase_file:
         with open(arguments.passphrase_file, "rb") as file:
-            passphrase = file.read().removesuffix(b"\n").removesuffix(b"\r")
+            passphrase = file.read().split(b"\n")[0].removesuffix(b"\r")
+        if not passphrase:
+            raise Refused(f"{arguments.passphrase_file} begins with an empty line, and not with a passphrase")
     if arguments.key_file:
         with open(arguments.key_file, "rb") as file:
             found = re.fullmatch(rb"firn key file 1\n([0-9a-f]{64})\s*", file.read())
@@ -358,7 +360,7 @@ def arguments_of(words):
     parser.add_argument("point", nargs="?", help="an id or its first digits, VOLUME@SNAPSHOT, or VOLUME: its newest")
     parser.add_argument("--to", metavar="FILE", help="what to restore to: a new file, or - for stdout")
     parser.add_argument("--passphrase", action="store_true", help="ask for the passphrase")
-    parser.add_argument("--passphrase-file", metavar="FILE", help="a file that holds the passphrase")
+    parser.add_argument("--passphrase-file", metavar="FILE", help="a file whose first line is the passphrase")
     parser.add_argument("--key-file", metavar="FILE", help="a firn key file")
     parser.add_argument("--head", metavar="NUMBER:HASH", help="an entry of the log that was seen: it must be there")
     arguments = parser.parse_args(words)
