@@ -141,6 +141,24 @@ fn the_reader_restores_every_live_point() {
     assert_eq!(reader.run("restore", &golden("plain"), &arguments).status, 2, "a file is not written over");
 }
 
+/// Who writes a reader of their own compares with `golden/README.md`.
+#[test]
+fn the_readme_says_what_each_point_holds() {
+    let (reader, secrets) = (Reader::new(), Secrets::new());
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/README.md");
+    let readme = fs::read_to_string(readme).expect("the page");
+    assert!(readme.contains(PASSPHRASE));
+    assert!(readme.contains(&fs::read_to_string(&secrets.1[1]).expect("a key file")));
+    for (name, points, secret) in [("plain", PLAIN, vec![]), ("encrypted", ENCRYPTED, secrets.key_file())] {
+        for (point, _) in points {
+            let said = reader.run("restore", &golden(name), &[&[*point, "--to", "-"], &*secret].concat());
+            let (id, bytes, hash) = (&said.err[..12], said.out.len(), Digest::of(&said.out));
+            let row = format!("| `{id}` | {bytes} | `{hash}` |\n");
+            assert!(readme.contains(&row), "{name} {point}: {row}");
+        }
+    }
+}
+
 #[test]
 fn the_reader_lists_what_is_live() {
     let reader = Reader::new();
