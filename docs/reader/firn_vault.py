@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from vault_json import array, digest, key_id, members, optional, parse, text, whole
 from vault_log import NO_KEY, Catalog
-from vault_objects import (BLOCK, FRAME_BLOCKS, VERSION, Container, Damaged, Frames, Pack, Refused, Run, Store, check,
-                           derive, overlay, reading, run_place, unhex)
+from vault_objects import (BLOCK, BLOCKS_MAX, FRAME_BLOCKS, VERSION, Container, Damaged, Frames, Pack, Refused, Run,
+                           Store, check, derive, overlay, reading, run_place, unhex)
 
 RUN = members(id=digest, generation=lambda value: whole(value, 2**32), stored_bytes=whole,
               frames=lambda value: whole(value, 2**20 + 1), table_hash=digest)
@@ -176,10 +176,19 @@ class Vault:
             raise Refused(f"{wanted!r} is {'no' if not ids else 'more than one'} point: see list")
         return ids[0]
 
+    def run(self, point, reference):
+        """The pieces of a run. What a lost one said, nobody knows of any block: only newer runs count then."""
+        try:
+            return Run(self, point["key"], reference).extents()
+        except Damaged as damage:
+            return iter([(0, BLOCKS_MAX, damage, 0)])
+
     def map(self, point):
         """The point's map, as pieces in block order that end where the volume does; what is in none is a hole."""
-        runs = [Run(self, point["key"], run) for run in point["runs"]]
-        pieces = functools.reduce(lambda older, run: overlay(run.extents(), older), reversed(runs), iter(()))
+        if point["runs"]:
+            self.frames(point["key"])
+        runs = [self.run(point, run) for run in point["runs"]]
+        pieces = functools.reduce(lambda older, run: overlay(run, older), reversed(runs), iter(()))
         blocks = point["bytes"] // BLOCK
         for first, end, pack, position in pieces:
             if first < blocks:
@@ -196,7 +205,10 @@ def restore(vault, identity, out, is_stream):
     at = 0
 
     def blocks_of(pack, position, count):
-        """The content of `count` blocks, a frame at a time."""
+        """The content of `count` blocks, a frame at a time, or the damage that it is lost by."""
+        if isinstance(pack, Damaged):
+            yield count, pack
+            return
         known = tuple(pack.items())
         while count:
             index, skip = divmod(position, FRAME_BLOCKS)
@@ -277,13 +289,17 @@ def verify(vault):
             try:
                 run = Run(vault, point["key"], reference)
                 needs.setdefault(run.name, []).append(label)
-                for _ in run.extents():
-                    pass
+                lost = [pack for pack in run.packs if isinstance(pack, Damaged)]
+                lost += [pack for _, _, pack, _ in run.extents() if isinstance(pack, Damaged)]
+                for damage in lost:
+                    problems.setdefault(damage.name, str(damage))
             except Damaged as damage:
                 needs.setdefault(damage.name, []).append(label)
                 problems.setdefault(damage.name, str(damage))
                 continue
             for pack in run.packs:
+                if isinstance(pack, Damaged):
+                    continue
                 needs.setdefault(pack["name"], []).append(label)
                 known = (point["key"], *pack.items())
                 if known in seen:

@@ -18,8 +18,8 @@ VERSION = 1
 BLOCK = 4096
 FRAME_BLOCKS = 16
 HOLE = 2**32 - 1
-# What a map says ends before this block.
-BLOCKS_END = 2**64 // BLOCK
+# No map says anything of this block, or of later ones.
+BLOCKS_MAX = (2**64 - 1) // BLOCK
 
 
 class Damaged(Exception):
@@ -198,13 +198,19 @@ class Run(Container):
         super().__init__(vault, name, role, key, shape)
         contents = [row["content"] for row in self.rows]
         self.maps = contents.count(2)
-        check(contents == [2] * self.maps + [3] * (len(contents) - self.maps), name, "its frames are out of order")
+        firsts = [row["first"] for row in self.rows[:self.maps]]
+        check(contents == [2] * self.maps + [3] * (len(contents) - self.maps) and firsts == sorted(set(firsts)), name,
+              "its frames are out of order")
         self.packs = []
         for index in range(self.maps, len(self.rows)):
-            check(self.rows[index]["first"] == len(self.packs), name, "its list of packs has a gap")
-            with reading(name):
-                for pack in struct.iter_unpack("<32s32sQIIIIII16s", self.frame(index)):
-                    self.packs.append(self.reference(*pack))
+            row = self.rows[index]
+            check(row["first"] == len(self.packs), name, "its list of packs has a gap")
+            try:
+                with reading(name):
+                    self.packs += [self.reference(*pack)
+                                   for pack in struct.iter_unpack("<32s32sQIIIIII16s", self.frame(index))]
+            except Damaged as damage:
+                self.packs += [damage] * (row["bytes"] // 112)
 
     def reference(self, hashed, table_hash, length, frames, blocks, live, period, generation, zero, padded):
         retention = padded.rstrip(b"\0").decode("ascii")
@@ -216,25 +222,34 @@ class Run(Container):
                 "blocks": blocks}
 
     def extents(self):
-        """Pieces (first block, end, pack or nothing, position of the first block), in block order."""
-        after = 0
-        for index in range(self.maps):
-            is_first = True
-            with reading(self.name):
-                rows = list(struct.iter_unpack("<QIII", self.frame(index)))
-            for first, blocks, pack, position in rows:
-                end = first + blocks
-                check(first >= after and blocks > 0 and end < BLOCKS_END, self.name,
-                      f"its extents are out of order at block {first}")
-                check(not is_first or first == self.rows[index]["first"], self.name, "a frame begins elsewhere")
-                is_first, after = False, end
-                if pack == HOLE:
-                    check(position == 0, self.name, "a hole has a place")
-                    yield first, end, None, 0
-                    continue
-                check(pack < len(self.packs) and position + blocks <= self.packs[pack]["blocks"], self.name,
-                      f"block {first} lies in no pack")
-                yield first, end, self.packs[pack], position
+        """Pieces in block order: first block, end, pack or nothing or damage, position of the first block."""
+        ends = [row["first"] for row in self.rows[1:self.maps]] + [BLOCKS_MAX]
+        for index, end in zip(range(self.maps), ends):
+            try:
+                pieces = self.frame_extents(index, end)
+            except Damaged as damage:
+                # Where the next frame starts, something is known again.
+                pieces = [(self.rows[index]["first"], end, damage, 0)]
+            yield from pieces
+
+    def frame_extents(self, index, limit):
+        after, pieces = self.rows[index]["first"], []
+        with reading(self.name):
+            rows = list(struct.iter_unpack("<QIII", self.frame(index)))
+        check(rows and rows[0][0] == after, self.name, "a frame begins elsewhere")
+        for first, blocks, pack, position in rows:
+            check(after <= first < first + blocks <= limit, self.name, f"its extents are out of order at block {first}")
+            after = first + blocks
+            if pack == HOLE:
+                check(position == 0, self.name, "a hole has a place")
+                pieces.append((first, after, None, 0))
+                continue
+            check(pack < len(self.packs), self.name, f"block {first} lies in no pack")
+            known = self.packs[pack]
+            check(isinstance(known, Damaged) or position + blocks <= known["blocks"], self.name,
+                  f"block {first} lies beyond its pack")
+            pieces.append((first, after, known, position))
+        return pieces
 
 
 def overlay(newer, older):
