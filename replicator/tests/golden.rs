@@ -22,6 +22,7 @@ mod writer;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use firn_replicator::format::digest::Digest;
@@ -309,6 +310,20 @@ fn the_reader_finds_what_was_replaced() {
     swapped.insert(packs[0].clone(), objects[&packs[1]].clone());
     let (status, err) = verify(&swapped, &[]);
     assert!(status == 1 && err.contains(packs[0].as_str()), "{err}");
+}
+
+/// The reader's own tests: vaults that somebody wrote who means harm.
+#[test]
+fn the_reader_withstands_hostile_vaults() {
+    let reader = Reader::new();
+    let documents = reader.program.parent().expect("a directory");
+    // Without -B it would leave compiled files in the sources.
+    let arguments = ["-B", "-m", "unittest", "discover", "-s", "tests"];
+    let run =
+        Command::new(&reader.python).args(arguments).current_dir(documents).output().expect("Python runs");
+    let said = String::from_utf8_lossy(&run.stderr);
+    // Python says OK too when it found none.
+    assert!(run.status.success() && !said.contains("Ran 0 tests"), "{said}");
 }
 
 /// The content of a point, as `content::describe` shows it; or what was wrong.
