@@ -32,6 +32,12 @@ def block(number):
     return bytes([number]) * 4096
 
 
+def numbers_of(content):
+    """Which blocks these are; `None` for one that is none of ours."""
+    blocks = [content[at:at + 4096] for at in range(0, len(content), 4096)]
+    return [each[0] if each == block(each[0]) else None for each in blocks]
+
+
 def from_passphrase(passphrase):
     return Argon2id(salt=SALT, length=32, iterations=1, lanes=1, memory_cost=64).derive(passphrase)
 
@@ -117,12 +123,13 @@ class HostileVault:
         data = header + frames + rows + sealed(struct.pack("<32sI20x4s", table_hash, len(contents), b"firn"))
         return data, (len(data), len(contents), table_hash)
 
-    def pack(self, blocks, key=NO_KEY, **how):
-        """Its hash, shape and blocks."""
-        contents = [(1, at, b"".join(blocks[at:at + 16])) for at in range(0, len(blocks), 16)]
+    def pack(self, numbers, key=NO_KEY, **how):
+        """Of the blocks with these numbers. Gives its hash, shape, and how many there are."""
+        content = b"".join(map(block, numbers))
+        contents = [(1, at // 4096, content[at:at + 65536]) for at in range(0, len(content), 65536)]
         data, shape = self.container(1, contents, key, **how)
         self.put(f"packs/standard/00729/{digits(data)}", data)
-        return blake3(data).digest(), shape, len(blocks)
+        return blake3(data).digest(), shape, len(numbers)
 
     def run(self, extents, packs, key=NO_KEY, frame_extents=3276):
         """Extents: first block, blocks, pack, position. Packs: what `pack` gives, or what is not true of it."""
