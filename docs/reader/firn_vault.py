@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lists, restores and verifies the recovery points of a firn vault, without firn.
 
-It follows docs/format.md and shares no code with firn; "section" means that page's. vault_log.py and
+It follows docs/format.md and shares no code with firn; "section" means that page's. vault_log.py, vault_json.py and
 vault_objects.py, which it needs beside it, read the log and what it leads to. A vault is a directory, or a bucket that
 was downloaded into one. Nothing in it is ever written.
 
@@ -26,9 +26,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from vault_json import array, digest, key_id, members, optional, parse, text, whole
 from vault_log import NO_KEY, Catalog
-from vault_objects import (BLOCK, FRAME_BLOCKS, VERSION, Damaged, Frames, Pack, Refused, Run, Store, check, derive,
-                           overlay, parse, reading, unhex)
+from vault_objects import (BLOCK, BLOCKS_MAX, FRAME_BLOCKS, VERSION, Container, Damaged, Frames, Pack, Refused, Run,
+                           Store, check, derive, overlay, reading, run_place, unhex)
+
+RUN = members(id=digest, generation=lambda value: whole(value, 2**32), stored_bytes=whole,
+              frames=lambda value: whole(value, 2**20 + 1), table_hash=digest)
+POINT = members(firn=text, format=whole, vault=key_id, bytes=lambda value: whole(value, 2**59 + 1),
+                source=members(pool=key_id, volume=whole, name=text, snapshot=text, created_ms=whole),
+                parent=optional(digest), key=key_id, runs=array(RUN), retain_until_ms=optional(whole),
+                sent=members(changed_bytes=whole, stored_bytes=whole))
 
 
 class Vault:
@@ -62,7 +70,12 @@ class Vault:
         name = f"keys/{unhex(entry['id'], 16).hex()}"
         data = self.store.get(name)
         check(entry["object"] in (None, blake3(data).hexdigest()), name, "it is not the object that the log names")
-        slot = parse(name, data)
+        try:
+            slot = parse(name, data)
+        except Refused as refused:
+            # Without the log's hash nobody has proven that version.
+            check(entry["object"], name, str(refused))
+            raise
         with reading(name):
             check([slot[member] for member in ("firn", "format", "vault", "id")]
                   == ["key", VERSION, self.id.hex(), entry["id"]], name, "it is another key")
@@ -82,27 +95,33 @@ class Vault:
         slots = list(self.catalog.slots.values())
         if self.problems:
             # What a damaged log does not know may be right all the same: the key that opens it says so.
-            known = {*self.catalog.slots, *self.catalog.keys}
+            known = {*self.catalog.slots, *self.catalog.keys, *self.catalog.removed}
             names = [name[5:] for name in self.store.names("keys") if re.fullmatch("keys/[0-9a-f]{32}", name)]
             slots += [{"id": name, "object": None} for name in names if name not in known]
         for entry in slots:
             try:
-                name, slot = self.key_object(entry)
+                master = self.try_slot(entry, passphrase, key_file)
             except Damaged as damage:
                 self.problems.append(damage)
                 continue
-            key = None
-            with reading(name):
-                if slot["opened_by"] == "passphrase" and passphrase:
-                    check(slot["memory_kib"] <= 2**20 and slot["passes"] <= 64, name, "it asks for too much memory")
-                    key = Argon2id(salt=bytes.fromhex(slot["salt"]), length=32, iterations=slot["passes"], lanes=1,
-                                   memory_cost=slot["memory_kib"]).derive(passphrase)
-                if slot["opened_by"] == "key_file" and key_file:
-                    key = derive("firn vault 1: key file", key_file)
-            master = key and self.unwrap(name, slot, key)
             if master:
                 return master
+        for damage in self.problems:
+            say(f"damaged: {damage}")
         raise Refused("no key slot of this vault is opened by that passphrase or key file")
+
+    def try_slot(self, entry, passphrase, key_file):
+        """The master key, when this slot is opened by one of both."""
+        name, slot = self.key_object(entry)
+        key = None
+        with reading(name):
+            if slot["opened_by"] == "passphrase" and passphrase:
+                memory, passes = whole(slot["memory_kib"], 2**20 + 1), whole(slot["passes"], 65)
+                key = Argon2id(salt=bytes.fromhex(slot["salt"]), length=32, iterations=passes, lanes=1,
+                               memory_cost=memory).derive(passphrase)
+            if slot["opened_by"] == "key_file" and key_file:
+                key = derive("firn vault 1: key file", key_file)
+        return key and self.unwrap(name, slot, key)
 
     def frames(self, key):
         """What opens the frames under data key `key`."""
@@ -129,20 +148,17 @@ class Vault:
     def point(self, identity):
         """Section 12: a point, held against what the log says of it."""
         name = f"points/{identity}"
-        data = self.store.get(name)
+        data = self.store.get(name, 16 << 20)
         check(blake3(data).hexdigest() == identity, name, "it does not have the hash in its name")
-        point = parse(name, data)
         with reading(name):
+            point = POINT(parse(name, data))
             check([point[member] for member in ("firn", "format", "vault")] == ["point", VERSION, self.id.hex()], name,
                   "it is no point of this vault")
-            check(point["bytes"] % BLOCK == 0 and point["bytes"] >= 0 and len(point["runs"]) <= 8, name,
-                  "it contradicts itself")
-            said = self.catalog.points.get(identity)
-            source = point["source"]
-            repeated = {**{m: source[m] for m in ("pool", "volume", "name", "snapshot", "created_ms")},
-                        "bytes": point["bytes"], "parent": point["parent"], "key": point["key"]}
-            check(not said or all(said[member] == value for member, value in repeated.items()), name,
-                  "the log says something else of it")
+            check(point["bytes"] % BLOCK == 0 and len(point["runs"]) <= 8, name, "it contradicts itself")
+            live = self.catalog.points.get(identity)
+            repeated = {**point, **point["source"], **point["sent"]}
+            check(not live or all(value == repeated[member] for member, value in live["said"].items()
+                                  if member not in ("id", "locked")), name, "the log says something else of it")
         return point
 
     def find(self, wanted):
@@ -150,17 +166,29 @@ class Vault:
         if re.fullmatch("[0-9a-f]{64}", wanted):
             return wanted
         volume, _, snapshot = wanted.partition("@")
-        found = sorted((point["number"], id) for id, point in self.catalog.points.items()
-                       if point["name"] == volume and snapshot in ("", point["snapshot"]))
+        named = {id: point for id, point in self.catalog.points.items() if point["said"]["name"] == volume}
+        if len({point["said"]["pool"] for point in named.values()}) > 1:
+            raise Refused(f"{volume!r} is in more than one pool that was sent here: give a point's id, see list")
+        found = sorted((point["number"], id) for id, point in named.items()
+                       if snapshot in ("", point["said"]["snapshot"]))
         ids = [id for _, id in found[-1:]] or [id for id in self.catalog.points if id.startswith(wanted)]
         if len(ids) != 1:
             raise Refused(f"{wanted!r} is {'no' if not ids else 'more than one'} point: see list")
         return ids[0]
 
+    def run(self, point, reference):
+        """The pieces of a run. What a lost one said, nobody knows of any block: only newer runs count then."""
+        try:
+            return Run(self, point["key"], reference).extents()
+        except Damaged as damage:
+            return iter([(0, BLOCKS_MAX, damage, 0)])
+
     def map(self, point):
         """The point's map, as pieces in block order that end where the volume does; what is in none is a hole."""
-        runs = [Run(self, point["key"], run) for run in point["runs"]]
-        pieces = functools.reduce(lambda older, run: overlay(run.extents(), older), reversed(runs), iter(()))
+        if point["runs"]:
+            self.frames(point["key"])
+        runs = [self.run(point, run) for run in point["runs"]]
+        pieces = functools.reduce(lambda older, run: overlay(run, older), reversed(runs), iter(()))
         blocks = point["bytes"] // BLOCK
         for first, end, pack, position in pieces:
             if first < blocks:
@@ -171,18 +199,22 @@ def restore(vault, identity, out, is_stream):
     """Section 17: writes a point. Blocks that are lost are left as zeros and named; returns how many."""
     point = vault.point(identity)
     lost = 0
-    pack_of = functools.lru_cache(16)(lambda name: Pack(vault, point["key"], packs[name]))
-    frame_of = functools.lru_cache(256)(lambda name, index: pack_of(name).frame(index))
-    packs, at = {}, 0
+    # By all that a run says of a pack: what two lists say of one name may differ, and only one of them is right then.
+    pack_of = functools.lru_cache(16)(lambda known: Pack(vault, point["key"], dict(known)))
+    frame_of = functools.lru_cache(256)(lambda known, index: pack_of(known).frame(index))
+    at = 0
 
     def blocks_of(pack, position, count):
-        """The content of `count` blocks, a frame at a time."""
-        packs[pack["name"]] = pack
+        """The content of `count` blocks, a frame at a time, or the damage that it is lost by."""
+        if isinstance(pack, Damaged):
+            yield count, pack
+            return
+        known = tuple(pack.items())
         while count:
             index, skip = divmod(position, FRAME_BLOCKS)
             take = min(FRAME_BLOCKS - skip, count)
             try:
-                yield take, frame_of(pack["name"], index)[skip * BLOCK:(skip + take) * BLOCK]
+                yield take, frame_of(known, index)[skip * BLOCK:(skip + take) * BLOCK]
             except Damaged as damage:
                 yield take, damage
             position, count = position + take, count - take
@@ -226,11 +258,15 @@ def verify(vault):
             problems.setdefault(damage.name, str(damage))
     for prefix in ("points", "runs", "packs"):
         for name in vault.store.names(prefix):
-            if vault.store.hash(name) != name.split("/")[-1].split(".")[0]:
-                problems[name] = f"{name}: it does not have the hash in its name"
-    unread = set()
-    for identity, said in vault.catalog.points.items():
-        label = f"{said['name']}@{said['snapshot']}"
+            try:
+                check(vault.store.hash(name) == name.split("/")[-1].split(".")[0], name,
+                      "it does not have the hash in its name")
+            except Damaged as damage:
+                problems[name] = str(damage)
+    unread, seen = set(), set()
+    for identity, live in vault.catalog.points.items():
+        label = f"{live['said']['name']}@{live['said']['snapshot']}"
+        point = None
         try:
             needs.setdefault(f"points/{identity}", []).append(label)
             point = vault.point(identity)
@@ -239,24 +275,36 @@ def verify(vault):
             problems.setdefault(damage.name, str(damage))
             continue
         except Refused as refused:
-            unread.add(label)
-            say(f"{label}: its content was not read: {refused}")
+            unread.add(identity)
+            say(f"{label}: its content was not read, nor which packs it needs: {refused}")
+            for reference in point["runs"] if point else []:
+                name, role, shape = run_place(reference)
+                needs.setdefault(name, []).append(label)
+                try:
+                    Container(vault, name, role, point["key"], shape)
+                except Damaged as damage:
+                    problems.setdefault(damage.name, str(damage))
             continue
         for reference in point["runs"]:
             try:
                 run = Run(vault, point["key"], reference)
                 needs.setdefault(run.name, []).append(label)
-                for _ in run.extents():
-                    pass
+                lost = [pack for pack in run.packs if isinstance(pack, Damaged)]
+                lost += [pack for _, _, pack, _ in run.extents() if isinstance(pack, Damaged)]
+                for damage in lost:
+                    problems.setdefault(damage.name, str(damage))
             except Damaged as damage:
                 needs.setdefault(damage.name, []).append(label)
                 problems.setdefault(damage.name, str(damage))
                 continue
             for pack in run.packs:
-                is_new = pack["name"] not in needs
-                needs.setdefault(pack["name"], []).append(label)
-                if not is_new:
+                if isinstance(pack, Damaged):
                     continue
+                needs.setdefault(pack["name"], []).append(label)
+                known = (point["key"], *pack.items())
+                if known in seen:
+                    continue
+                seen.add(known)
                 try:
                     opened = Pack(vault, point["key"], pack)
                     for index in range(len(opened.rows)):
@@ -272,19 +320,31 @@ def verify(vault):
 
 
 def say(text):
-    print(text, file=sys.stderr)
+    print(plain(text), file=sys.stderr)
+
+
+def plain(text):
+    """Names are the log's: nothing in them may steer a terminal, or be no text at all."""
+    return "".join(each if each.isprintable() else "?" for each in str(text))
+
+
+def day(ms):
+    if ms >= 253402300800000:
+        return "after the year 9999"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms // 1000))
 
 
 def show(vault):
     catalog = vault.catalog
-    day = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
+    points = sorted(catalog.points.items(), key=lambda item: (item[1]["number"], item[1]["said"]["name"]))
     line = "{:12}  {:24}  {:19}  {:>16}  {:>9}  {}"
     print(line.format("POINT", "VOLUME@SNAPSHOT", "TAKEN (UTC)", "BYTES", "ENCRYPTED", "KEPT"))
-    for identity, point in sorted(catalog.points.items(), key=lambda item: (item[1]["number"], item[1]["name"])):
-        kept = [f"held: {reason}" for reason in sorted(point["holds"])]
+    for identity, point in points:
+        said = point["said"]
+        kept = [f"held: {plain(reason)}" for reason in sorted(point["holds"])]
         kept += [f"until {day(point['until_ms'])}"] if point["until_ms"] else []
-        print(line.format(identity[:12], f"{point['name']}@{point['snapshot']}", day(point["created_ms"]),
-                          point["bytes"], "no" if point["key"] == NO_KEY else "yes", ", ".join(kept) or "-"))
+        print(line.format(identity[:12], plain(f"{said['name']}@{said['snapshot']}"), day(said["created_ms"]),
+                          said["bytes"], "no" if said["key"] == NO_KEY else "yes", ", ".join(kept) or "-"))
     for number, why in catalog.void:
         print(f"log entry {number} counts for nothing: {why}")
     print(f"log: {catalog.number} entries, the last one has hash {catalog.previous}")
@@ -297,7 +357,9 @@ def secrets_of(arguments):
         passphrase = getpass.getpass("passphrase: ").encode("utf-8")
     if arguments.passphrase_file:
         with open(arguments.passphrase_file, "rb") as file:
-            passphrase = file.read().removesuffix(b"\n").removesuffix(b"\r")
+            passphrase = file.read().split(b"\n")[0].removesuffix(b"\r")
+        if not passphrase:
+            raise Refused(f"{arguments.passphrase_file} begins with an empty line, and not with a passphrase")
     if arguments.key_file:
         with open(arguments.key_file, "rb") as file:
             found = re.fullmatch(rb"firn key file 1\n([0-9a-f]{64})\s*", file.read())
@@ -314,7 +376,7 @@ def arguments_of(words):
     parser.add_argument("point", nargs="?", help="an id or its first digits, VOLUME@SNAPSHOT, or VOLUME: its newest")
     parser.add_argument("--to", metavar="FILE", help="what to restore to: a new file, or - for stdout")
     parser.add_argument("--passphrase", action="store_true", help="ask for the passphrase")
-    parser.add_argument("--passphrase-file", metavar="FILE", help="a file that holds the passphrase")
+    parser.add_argument("--passphrase-file", metavar="FILE", help="a file whose first line is the passphrase")
     parser.add_argument("--key-file", metavar="FILE", help="a firn key file")
     parser.add_argument("--head", metavar="NUMBER:HASH", help="an entry of the log that was seen: it must be there")
     arguments = parser.parse_args(words)

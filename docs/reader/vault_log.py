@@ -6,38 +6,68 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from vault_objects import VERSION, Damaged, check, parse, reading, unhex
+from vault_json import (array, digest, flag, key_id, lock_mode, members, object_name, optional, parse, parse_unproven,
+                        text, whole)
+from vault_objects import VERSION, Damaged, check, reading, unhex
 
 NO_KEY = "0" * 32
 
+ENTRY = members(format=whole, vault=key_id, number=whole, previous=digest, time_ms=whole,
+                who=members(user=text, host=text, program=text), action=text)
+SEAL = members(signer=digest, signature=text)
+COMMITTED = members(id=digest, pool=key_id, volume=whole, name=text, snapshot=text, created_ms=whole, bytes=whole,
+                    changed_bytes=whole, stored_bytes=whole, parent=optional(digest), key=key_id,
+                    retain_until_ms=optional(whole), locked=optional(members(mode=lock_mode, until_ms=whole)))
+ACTIONS = {
+    "init": members(settings=digest),
+    "commit": members(points=array(COMMITTED), group=optional(text)),
+    "prune": members(points=array(members(id=digest, reason=text))),
+    "retain": members(points=array(digest), until_ms=whole, locked=optional(lock_mode)),
+    "hold": members(point=digest, reason=text, locked=flag),
+    "release": members(point=digest, reason=text),
+    "condemn": members(objects=array(object_name)),
+    "acquit": members(objects=array(object_name)),
+    "delete": members(objects=array(object_name)),
+    "add_slot": members(id=key_id, object=digest, name=text),
+    "remove_slot": members(id=key_id),
+    "add_key": members(id=key_id, object=digest, pool=key_id, volume=whole),
+    "destroy_key": members(id=key_id),
+    "add_signer": members(signer=digest, name=text),
+    "remove_signer": members(signer=digest),
+}
+
 
 class Catalog:
-    """Section 10: what the log says. Void entries change nothing; they are kept in `void`, with the reason."""
+    """Section 10: what the log says. Void entries change nothing; they are kept in `void`, with the reason.
+
+    A live point is what its commit `said`, and what came after: `holds`, and the date `until_ms` (0 for none).
+    """
 
     def __init__(self, vault, founder):
         self.vault, self.signers = vault, {founder}
         self.number, self.previous, self.time_ms = 0, "0" * 64, 0
         self.points, self.slots, self.keys, self.void = {}, {}, {}, []
-        self.condemned, self.deleted = set(), set()
+        self.condemned, self.deleted, self.removed = set(), set(), set()
         self.settings = None
 
     def take(self, name, data):
-        """Takes up the next entry, stored as `data`."""
+        """Takes up the next entry, stored as `data`. It counts as a whole, or not at all."""
         with reading(name):
             said, seal, rest = data.split(b"\n")
-            seal, entry = parse(name, seal), parse(name, said)
+            seal = SEAL(parse_unproven(name, seal))
             signer = seal["signer"]
+            check(signer in self.signers, name, f"it is signed by {signer}, who may not sign")
             try:
                 Ed25519PublicKey.from_public_bytes(unhex(signer, 32)).verify(
                     unhex(seal["signature"], 64), b"firn vault 1: log entry\n" + said)
             except InvalidSignature:
                 raise Damaged(name, "its signature is wrong") from None
+            entry = self.entry(name, parse(name, said))
             check(rest == b"" and entry["format"] == VERSION and len(data) <= 4 << 20, name, "it is no entry")
             check(entry["vault"] == self.vault, name, "it is of another vault")
             check(entry["number"] == self.number + 1, name, f"it has number {entry['number']}")
             check(entry["previous"] == self.previous, name, "it does not follow the entry before: one was replaced")
             check(entry["time_ms"] >= self.time_ms, name, "it is dated before the entry before")
-            check(signer in self.signers, name, f"it is signed by {signer}, who may not sign")
             check((entry["action"] == "init") == (self.number == 0), name, "a log begins with its init, once")
             why = self.contradiction(entry)
             if why:
@@ -46,6 +76,11 @@ class Catalog:
                 self.apply(entry)
             self.number, self.time_ms = entry["number"], entry["time_ms"]
             self.previous = blake3(data).hexdigest()
+
+    def entry(self, name, found):
+        entry = ENTRY(found)
+        check(entry["action"] in ACTIONS, name, f"no entry has action {entry['action']!r}")
+        return {**entry, **ACTIONS[entry["action"]](found)}
 
     def is_in_use(self, name):
         kind, _, rest = name.partition("/")
@@ -73,15 +108,15 @@ class Catalog:
                     return "a point must stay" if point else absent
         if action == "retain":
             for point in map(self.points.get, entry["points"]):
-                if point is None or (point["retain_until_ms"] or 0) > entry["until_ms"]:
+                if point is None or point["until_ms"] > entry["until_ms"]:
                     return "a date never moves earlier" if point else absent
         if action in ("hold", "release"):
             point = self.points.get(entry["point"])
             if point is None or (entry["reason"] in point["holds"]) == (action == "hold"):
                 return "the hold is there already, or not there" if point else absent
         if action == "condemn":
-            names = r"(points/|runs/|packs/[^/]+/[^/]+/)[0-9a-f]{64}(\.[1-9][0-9]*)?"
-            if not all(re.fullmatch(names, name) and name not in self.deleted and not self.is_in_use(name)
+            hashed = r"(points|runs|packs)/([^/]+/)*[0-9a-f]{64}(\.0*[1-9][0-9]*)?"
+            if not all(re.fullmatch(hashed, name) and name not in self.deleted and not self.is_in_use(name)
                        for name in entry["objects"]):
                 return "an object is in use, or can't be deleted"
         if action == "acquit" and not self.condemned.issuperset(entry["objects"]):
@@ -102,8 +137,10 @@ class Catalog:
             key = self.keys.get(entry["id"])
             if key is None or key["destroyed"]:
                 return "there is no such key"
-            if any(p["key"] == entry["id"] and self.must_stay(p, now_ms) for p in self.points.values()):
+            if any(p["said"]["key"] == entry["id"] and self.must_stay(p, now_ms) for p in self.points.values()):
                 return "a point must stay readable"
+            if key["locked_ms"] > now_ms:
+                return "what it encrypts is locked"
         if action == "add_signer" and entry["signer"] in self.signers:
             return "they may sign already"
         if action == "remove_signer" and (entry["signer"] not in self.signers or len(self.signers) == 1):
@@ -115,19 +152,17 @@ class Catalog:
         if action == "init":
             self.settings = entry["settings"]
         elif action == "commit":
-            for point in entry["points"]:
-                locked_ms = point["locked"]["until_ms"] if point["locked"] else 0
-                until_ms = max(point["retain_until_ms"] or 0, locked_ms)
-                unhex(point["id"], 32)
-                self.points[point["id"]] = {**point, "holds": set(), "until_ms": until_ms, "group": entry["group"],
-                                            "number": entry["number"]}
+            for said in entry["points"]:
+                self.points[said["id"]] = {"said": said, "holds": set(), "until_ms": said["retain_until_ms"] or 0,
+                                           "group": entry["group"], "number": entry["number"]}
+                self.lock_key(said["key"], said["locked"] and said["locked"]["until_ms"])
         elif action == "prune":
             for pruned in entry["points"]:
                 self.points.pop(pruned["id"], None)
         elif action == "retain":
             for point in map(self.points.get, entry["points"]):
-                point["retain_until_ms"] = entry["until_ms"]
-                point["until_ms"] = max(point["until_ms"], entry["until_ms"])
+                point["until_ms"] = entry["until_ms"]
+                self.lock_key(point["said"]["key"], entry["locked"] and entry["until_ms"])
         elif action == "hold":
             self.points[entry["point"]]["holds"].add(entry["reason"])
         elif action == "release":
@@ -142,14 +177,18 @@ class Catalog:
         elif action == "add_slot":
             self.slots[entry["id"]] = entry
         elif action == "add_key":
-            self.keys[entry["id"]] = {**entry, "destroyed": False}
+            self.keys[entry["id"]] = {**entry, "destroyed": False, "locked_ms": 0}
         elif action == "remove_slot":
             del self.slots[entry["id"]]
+            self.removed.add(entry["id"])
         elif action == "destroy_key":
             self.keys[entry["id"]]["destroyed"] = True
         elif action == "add_signer":
             self.signers.add(entry["signer"])
         elif action == "remove_signer":
             self.signers.discard(entry["signer"])
-        else:
-            raise ValueError(f"no entry has action {action!r}")
+
+    def lock_key(self, key, until_ms):
+        """What `key` encrypts is locked until then, and stays so when its points are pruned."""
+        if key in self.keys and until_ms:
+            self.keys[key]["locked_ms"] = max(self.keys[key]["locked_ms"], until_ms)

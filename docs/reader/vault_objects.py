@@ -4,7 +4,6 @@ Nothing here believes a byte before it was held against a hash that was known fr
 """
 
 import contextlib
-import json
 import os
 import re
 import struct
@@ -19,6 +18,8 @@ VERSION = 1
 BLOCK = 4096
 FRAME_BLOCKS = 16
 HOLE = 2**32 - 1
+# No map says anything of this block, or of later ones.
+BLOCKS_MAX = (2**64 - 1) // BLOCK
 
 
 class Damaged(Exception):
@@ -43,7 +44,8 @@ def reading(name):
     """Whatever goes wrong while `name` is taken apart is damage of it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, struct.error, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, MemoryError, OSError,
+            struct.error, RecursionError) as error:
         raise Damaged(name, f"it is not what it should be: {error!r}") from error
 
 
@@ -58,25 +60,6 @@ def unhex(text, length):
     return bytes.fromhex(text)
 
 
-def parse(name, data):
-    """JSON without members that are there twice and without fractions; of a version that is known here."""
-
-    def members(pairs):
-        found = dict(pairs)
-        check(len(found) == len(pairs), name, "a member is there twice")
-        return found
-
-    def no_number(text):
-        raise ValueError(f"{text} is no whole number")
-
-    with reading(name):
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=members, parse_float=no_number,
-                           parse_constant=no_number)
-        if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > VERSION:
-            raise Refused(f"{name}: it has format {found['format']}, a newer reader is needed")
-        return found
-
-
 class Store:
     """Section 8: the objects, as files."""
 
@@ -88,13 +71,18 @@ class Store:
             return open(os.path.join(self.root, *name.split("/")), "rb")
         except FileNotFoundError:
             raise Damaged(name, "it is missing") from None
+        except OSError as error:
+            raise Damaged(name, f"it can't be read: {error}") from error
 
-    def get(self, name):
-        with self.open(name) as file:
-            return file.read()
+    def get(self, name, limit=4 << 20):
+        with self.open(name) as file, reading(name):
+            data = file.read(limit + 1)
+        check(len(data) <= limit, name, f"it is longer than {limit} bytes")
+        return data
 
     def names(self, prefix):
-        for directory, _, files in sorted(os.walk(os.path.join(self.root, prefix))):
+        for directory, below, files in os.walk(os.path.join(self.root, prefix)):
+            below[:] = sorted(each for each in below if not each.startswith("."))
             for file in sorted(files):
                 if not file.startswith("."):
                     yield os.path.relpath(os.path.join(directory, file), self.root).replace(os.sep, "/")
@@ -102,7 +90,7 @@ class Store:
     def hash(self, name):
         """The hash of an object of any length."""
         hasher = blake3()
-        with self.open(name) as file:
+        with self.open(name) as file, reading(name):
             while part := file.read(1 << 20):
                 hasher.update(part)
         return hasher.hexdigest()
@@ -131,7 +119,7 @@ class Frames:
             try:
                 # The size in zstd's own header must not make more room than the row allows.
                 check(zstandard.frame_content_size(stored) in (-1, length), name, "a frame of another length")
-                stored = zstandard.ZstdDecompressor().decompress(stored, max_output_size=length)
+                stored = zstandard.ZstdDecompressor().decompress(stored, max_output_size=length, allow_extra_data=False)
             except zstandard.ZstdError as error:
                 raise Damaged(name, f"a frame can't be decompressed: {error}") from None
         check(len(stored) == length, name, "a frame has another length")
@@ -143,11 +131,11 @@ class Container:
     """Section 13: a run or a pack, known by its shape (length, frames, table hash) from above."""
 
     def __init__(self, vault, name, role, key, shape):
-        self.store, self.name, self.frames = vault.store, name, vault.frames(key)
+        self.vault, self.store, self.name, self.key = vault, vault.store, name, key
         length, count, table_hash = shape
         with self.store.open(name) as file, reading(name):
             check(os.fstat(file.fileno()).st_size == length, name, f"it has not {length} bytes")
-            check(count <= 2**20, name, "it has too many frames")
+            check(0 <= count <= 2**20, name, "it has too many frames")
             header = file.read(64)
             start = length - 64 - 56 * count
             check(start >= 64, name, "it is too short for its table")
@@ -174,9 +162,10 @@ class Container:
 
     def frame(self, index):
         row = self.rows[index]
-        with self.store.open(self.name) as file:
+        with self.store.open(self.name) as file, reading(self.name):
             file.seek(row["at"])
-            return self.frames.open(self.name, row, file.read(row["stored"]))
+            stored = file.read(row["stored"])
+        return self.vault.frames(self.key).open(self.name, row, stored)
 
 
 def crc_is_right(data):
@@ -195,24 +184,33 @@ class Pack(Container):
                   self.name, f"frame {index} is not as its place wants it")
 
 
+def run_place(run):
+    """Name, role and shape of a run that a point names."""
+    generation = f".{run['generation']}" if run["generation"] else ""
+    return f"runs/{run['id']}{generation}", 2, (run["stored_bytes"], run["frames"], bytes.fromhex(run["table_hash"]))
+
+
 class Run(Container):
     """Section 16: a part of a map. Its packs are read at once, its extents when asked for."""
 
     def __init__(self, vault, key, run):
-        with reading("a point's runs"):
-            generation = f".{run['generation']:d}" if run["generation"] else ""
-            name = f"runs/{unhex(run['id'], 32).hex()}{generation}"
-            shape = (run["stored_bytes"], run["frames"], unhex(run["table_hash"], 32))
-        super().__init__(vault, name, 2, key, shape)
+        name, role, shape = run_place(run)
+        super().__init__(vault, name, role, key, shape)
         contents = [row["content"] for row in self.rows]
         self.maps = contents.count(2)
-        check(contents == [2] * self.maps + [3] * (len(contents) - self.maps), name, "its frames are out of order")
+        firsts = [row["first"] for row in self.rows[:self.maps]]
+        check(contents == [2] * self.maps + [3] * (len(contents) - self.maps) and firsts == sorted(set(firsts)), name,
+              "its frames are out of order")
         self.packs = []
         for index in range(self.maps, len(self.rows)):
-            check(self.rows[index]["first"] == len(self.packs), name, "its list of packs has a gap")
-            with reading(name):
-                for pack in struct.iter_unpack("<32s32sQIIIIII16s", self.frame(index)):
-                    self.packs.append(self.reference(*pack))
+            row = self.rows[index]
+            check(row["first"] == len(self.packs), name, "its list of packs has a gap")
+            try:
+                with reading(name):
+                    self.packs += [self.reference(*pack)
+                                   for pack in struct.iter_unpack("<32s32sQIIIIII16s", self.frame(index))]
+            except Damaged as damage:
+                self.packs += [damage] * (row["bytes"] // 112)
 
     def reference(self, hashed, table_hash, length, frames, blocks, live, period, generation, zero, padded):
         retention = padded.rstrip(b"\0").decode("ascii")
@@ -224,24 +222,34 @@ class Run(Container):
                 "blocks": blocks}
 
     def extents(self):
-        """Pieces (first block, end, pack or nothing, position of the first block), in block order."""
-        after = 0
-        for index in range(self.maps):
-            is_first = True
-            with reading(self.name):
-                rows = list(struct.iter_unpack("<QIII", self.frame(index)))
-            for first, blocks, pack, position in rows:
-                end = first + blocks
-                check(first >= after and blocks > 0, self.name, f"its extents are out of order at block {first}")
-                check(not is_first or first == self.rows[index]["first"], self.name, "a frame begins elsewhere")
-                is_first, after = False, end
-                if pack == HOLE:
-                    check(position == 0, self.name, "a hole has a place")
-                    yield first, end, None, 0
-                    continue
-                check(pack < len(self.packs) and position + blocks <= self.packs[pack]["blocks"], self.name,
-                      f"block {first} lies in no pack")
-                yield first, end, self.packs[pack], position
+        """Pieces in block order: first block, end, pack or nothing or damage, position of the first block."""
+        ends = [row["first"] for row in self.rows[1:self.maps]] + [BLOCKS_MAX]
+        for index, end in zip(range(self.maps), ends):
+            try:
+                pieces = self.frame_extents(index, end)
+            except Damaged as damage:
+                # Where the next frame starts, something is known again.
+                pieces = [(self.rows[index]["first"], end, damage, 0)]
+            yield from pieces
+
+    def frame_extents(self, index, limit):
+        after, pieces = self.rows[index]["first"], []
+        with reading(self.name):
+            rows = list(struct.iter_unpack("<QIII", self.frame(index)))
+        check(rows and rows[0][0] == after, self.name, "a frame begins elsewhere")
+        for first, blocks, pack, position in rows:
+            check(after <= first < first + blocks <= limit, self.name, f"its extents are out of order at block {first}")
+            after = first + blocks
+            if pack == HOLE:
+                check(position == 0, self.name, "a hole has a place")
+                pieces.append((first, after, None, 0))
+                continue
+            check(pack < len(self.packs), self.name, f"block {first} lies in no pack")
+            known = self.packs[pack]
+            check(isinstance(known, Damaged) or position + blocks <= known["blocks"], self.name,
+                  f"block {first} lies beyond its pack")
+            pieces.append((first, after, known, position))
+        return pieces
 
 
 def overlay(newer, older):

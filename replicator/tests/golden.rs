@@ -22,6 +22,7 @@ mod writer;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use firn_replicator::format::digest::Digest;
@@ -139,6 +140,24 @@ fn the_reader_restores_every_live_point() {
     let restored = fs::read(&to).expect("restored");
     assert_eq!((restored.len(), content::describe(&restored).as_str()), (400 * 4096, PLAIN[2].1));
     assert_eq!(reader.run("restore", &golden("plain"), &arguments).status, 2, "a file is not written over");
+}
+
+/// Who writes a reader of their own compares with `golden/README.md`.
+#[test]
+fn the_readme_says_what_each_point_holds() {
+    let (reader, secrets) = (Reader::new(), Secrets::new());
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/README.md");
+    let readme = fs::read_to_string(readme).expect("the page");
+    assert!(readme.contains(PASSPHRASE));
+    assert!(readme.contains(&fs::read_to_string(&secrets.1[1]).expect("a key file")));
+    for (name, points, secret) in [("plain", PLAIN, vec![]), ("encrypted", ENCRYPTED, secrets.key_file())] {
+        for (point, _) in points {
+            let said = reader.run("restore", &golden(name), &[&[*point, "--to", "-"], &*secret].concat());
+            let (id, bytes, hash) = (&said.err[..12], said.out.len(), Digest::of(&said.out));
+            let row = format!("| `{id}` | {bytes} | `{hash}` |\n");
+            assert!(readme.contains(&row), "{name} {point}: {row}");
+        }
+    }
 }
 
 #[test]
@@ -291,6 +310,20 @@ fn the_reader_finds_what_was_replaced() {
     swapped.insert(packs[0].clone(), objects[&packs[1]].clone());
     let (status, err) = verify(&swapped, &[]);
     assert!(status == 1 && err.contains(packs[0].as_str()), "{err}");
+}
+
+/// The reader's own tests: vaults that somebody wrote who means harm.
+#[test]
+fn the_reader_withstands_hostile_vaults() {
+    let reader = Reader::new();
+    let documents = reader.program.parent().expect("a directory");
+    // Without -B it would leave compiled files in the sources.
+    let arguments = ["-B", "-m", "unittest", "discover", "-s", "tests"];
+    let run =
+        Command::new(&reader.python).args(arguments).current_dir(documents).output().expect("Python runs");
+    let said = String::from_utf8_lossy(&run.stderr);
+    // Python says OK too when it found none.
+    assert!(run.status.success() && !said.contains("Ran 0 tests"), "{said}");
 }
 
 /// The content of a point, as `content::describe` shows it; or what was wrong.

@@ -263,6 +263,14 @@ impl Signed {
         Self::of(bytes, line, &seal)
     }
 
+    /// Who signed an entry, as its seal says: nothing is verified, and nothing that the entry says is looked at.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when it can't be an entry.
+    pub fn signer_of(bytes: &[u8]) -> Result<Signer> {
+        split(bytes).map(|(_, seal)| seal.signer)
+    }
+
     /// Reads an entry whose signature was verified before, or is ours.
     ///
     /// # Errors

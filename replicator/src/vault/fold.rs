@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use super::catalog::{Catalog, DataKey, Head, Hold, KeySlot, LivePoint, VoidEntry};
 use super::foundation::date_given;
 use crate::error::{Error, Kind, Result};
-use crate::format::digest::{Digest, KeyId};
+use crate::format::digest::{Digest, KeyId, Signer};
 use crate::format::entry::{Action, Committed, Entry, Signed, Who};
 use crate::format::name;
 use crate::policy::{calendar, lock};
@@ -68,13 +68,24 @@ impl Catalog {
         if entry.time_ms < self.head.time_ms {
             return wrong(format!("entry {number} is dated before the one before it"));
         }
-        if !self.signers.contains_key(&signed.signer) {
-            return wrong(format!("entry {number} is signed by {}, who may not sign", signed.signer));
-        }
+        self.check_signer(signed.signer)?;
         if (number == 1) != matches!(entry.action, Action::Init { .. }) {
             return wrong(format!("entry {number} is out of place: a log begins with its init, once"));
         }
         Ok(())
+    }
+
+    /// Whether `signer` may sign the next entry. It is asked before anything that the entry says is looked at: else
+    /// anybody's entry that says it is of a newer version would be taken for one.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when they may not.
+    pub(super) fn check_signer(&self, signer: Signer) -> Result<()> {
+        if self.signers.contains_key(&signer) {
+            return Ok(());
+        }
+        let detail = format!("entry {} is signed by {signer}, who may not sign", self.head.number + 1);
+        Err(Error::new(Kind::Damaged, "follow log", detail))
     }
 
     /// Why `action` at the time `now_ms` contradicts what is, in words; nothing when it does not.

@@ -58,20 +58,17 @@ impl Keyring {
         }
         let (mut unreadable, mut tried) = (None, 0);
         for (id, known) in catalog.slots() {
-            let slot = match read_slot(store, *id, known.object) {
-                Ok(slot) => slot,
+            match try_slot(store, *id, known.object, unlock, &mut tried) {
+                Ok(None) => {}
+                Ok(master) => {
+                    self.master = master;
+                    return Ok(());
+                }
                 // Another slot may do.
                 Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Invalid) => {
                     unreadable = Some(error);
-                    continue;
                 }
                 Err(error) => return Err(error),
-            };
-            let Some(key) = unlock.key(&slot.wrapping)? else { continue };
-            tried += 1;
-            if let Some(master) = slot.unwrap(&key)? {
-                self.master = Some(master);
-                return Ok(());
             }
         }
         let (what, slots) = (unlock.name(), catalog.slots().len());
@@ -280,6 +277,22 @@ impl Vault {
             Put::Exists => Err(Error::new(Kind::Conflict, "write key", format!("{key} is there"))),
         }
     }
+}
+
+/// The master key, when `unlock` opens this slot; `tried` counts the slots that are for such a thing.
+fn try_slot(
+    store: &dyn Store,
+    id: KeyId,
+    object: Digest,
+    unlock: &Unlock,
+    tried: &mut usize,
+) -> Result<Option<Secret>> {
+    let slot = read_slot(store, id, object)?;
+    let wrong =
+        |error: Error| Error::new(error.kind(), "open key slot", name::slot(id).to_string()).source(error);
+    let Some(key) = unlock.key(&slot.wrapping).map_err(wrong)? else { return Ok(None) };
+    *tried += 1;
+    slot.unwrap(&key).map_err(wrong)
 }
 
 /// Reads a wrapped key whose object the log says has the hash `object`.

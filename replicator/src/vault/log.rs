@@ -86,6 +86,8 @@ fn take_entry(store: &dyn Store, catalog: &mut Catalog, bytes: Vec<u8>, seen: Se
     let mut bytes = Some(bytes);
     let bytes = uncovering(store, &key, || {
         let bytes = bytes.take().map_or_else(|| bounded::get(store, &key, ENTRY_BYTES_MAX), Ok)?;
+        let signer = Signed::signer_of(&bytes).map_err(|error| named(number, error))?;
+        catalog.check_signer(signer)?;
         catalog.apply(&decode(number, &bytes)?)?;
         Ok(bytes)
     })?;

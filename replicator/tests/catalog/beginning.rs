@@ -99,7 +99,9 @@ fn cut(store: &Arc<MemoryStore>, source: &dyn Source, options: &SendOptions) {
     let (requests, sent) = send(FaultyStore::new(Box::leak(Box::new(store.copy()))));
     sent.unwrap();
     let is_entry = |subject: &str| subject.starts_with(name::LOG);
-    let entry = requests.iter().position(|made| made.operation.starts_with("put_if_absent") && is_entry(&made.subject));
+    let entry = requests
+        .iter()
+        .position(|made| made.operation.starts_with("put_if_absent") && is_entry(&made.subject));
     let left: &'static MemoryStore = Box::leak(Box::new(store.clone()));
     send(FaultyStore::failing(left, entry.unwrap(), Fault::KillBefore)).1.unwrap_err();
 }

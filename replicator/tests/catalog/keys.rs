@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use firn_replicator::error::{Kind, Result};
-use firn_replicator::format::digest::KeyId;
+use firn_replicator::format::digest::{Digest, KeyId};
+use firn_replicator::format::entry::Action;
 use firn_replicator::format::name;
 use firn_replicator::format::secret::Secret;
+use firn_replicator::format::slot::{Slot, Wrapping};
 use firn_replicator::store::{LockMode, MemoryStore, Retention, Store};
 use firn_replicator::vault::init::InitOptions;
 use firn_replicator::vault::keyring::Unlock;
 use firn_replicator::vault::{OpenOptions, Vault};
 
+use crate::log::forge;
 use crate::sender::{Snapshot, send, upload};
 use crate::world::{
     DAY_MS, POOL, START_MS, encrypted_options, init_options, killed_everywhere, open_options, passphrase,
@@ -106,6 +109,26 @@ fn a_lost_or_damaged_slot_is_named_and_another_one_does() {
     vault.add_slot(&passphrase("star"), "second").unwrap();
     store.tamper(&first, None);
     can_read(&unlocked(&store, passphrase("star")).unwrap()).unwrap();
+}
+
+/// A slot with costs that can't be, which somebody who may sign put before the others, kept them from being tried.
+#[test]
+fn a_slot_that_can_t_be_right_hides_no_other() {
+    let (store, vault) = encrypted();
+    send(&vault, &Snapshot::new(1, "s", b"ab")).unwrap();
+    let mut first = [0; 16];
+    first[15] = 1;
+    let id = KeyId(first);
+    let wrapping = Wrapping::Passphrase { memory_kib: 1, passes: 1, salt: "73".repeat(16) };
+    let (firn, wrapped) = ("key".to_owned(), "00".repeat(60));
+    let slot = Slot { firn, format: 1, vault: vault.settings().vault, id, wrapping, wrapped }.encode();
+    store.put(&name::slot(id), &slot).unwrap();
+    let action = Action::AddSlot { id, object: Digest::of(&slot), name: "x".into() };
+    forge(&store, &vault, 1, action);
+    can_read(&unlocked(&store, passphrase("moon")).unwrap()).unwrap();
+    let error = refusal(unlocked(&store, passphrase("sun")));
+    assert_eq!(error.kind(), Kind::Damaged);
+    assert!(error.to_string().contains(name::slot(id).as_str()), "{error}");
 }
 
 #[test]

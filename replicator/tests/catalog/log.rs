@@ -31,10 +31,15 @@ fn says(error: &Error, kind: Kind, words: &str) {
 }
 
 /// Puts an entry after the last one, past everything that a vault would say to it.
-fn forge(store: &MemoryStore, vault: &Vault, signer: u8, action: Action) {
+pub(crate) fn forge(store: &MemoryStore, vault: &Vault, signer: u8, action: Action) {
+    forge_of(1, store, vault, signer, action);
+}
+
+/// The same, of any version.
+fn forge_of(format: u16, store: &MemoryStore, vault: &Vault, signer: u8, action: Action) {
     let head = vault.refresh().unwrap().head();
     let entry = Entry {
-        format: 1,
+        format,
         vault: vault.settings().vault,
         number: head.number + 1,
         previous: head.hash,
@@ -133,6 +138,21 @@ fn a_stranger_s_entry_is_damage_and_a_stranger_writes_none() {
     says(&error, Kind::Damaged, &signer);
     says(&error, Kind::Damaged, "who may not sign");
     assert_eq!(vault.check().unwrap().findings[0].object, name::entry(5));
+}
+
+/// Anybody who may write to the store can put an entry there that says it is of a newer version, and signs it with a key
+/// of their own. Whoever read it asked for a newer firn.
+#[test]
+fn a_newer_version_is_believed_only_of_those_who_may_sign() {
+    for (signer, kind, words) in
+        [(1, Kind::Invalid, "it has format version 2"), (2, Kind::Damaged, "who may not sign")]
+    {
+        let (store, vault, ids) = with_points();
+        let action = Action::Prune { points: vec![Pruned { id: ids[0], reason: "x".into() }] };
+        forge_of(2, &store, &vault, signer, action);
+        says(&refusal(open(store)), kind, words);
+        assert_eq!(vault.check().unwrap().findings[0].object, name::entry(5));
+    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use firn_replicator::format::digest::Digest;
 
 /// The reader, ready to run.
 pub(crate) struct Reader {
-    python: PathBuf,
-    program: PathBuf,
+    pub(crate) python: PathBuf,
+    pub(crate) program: PathBuf,
 }
 
 /// What a run of it said.
