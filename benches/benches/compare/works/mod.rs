@@ -22,7 +22,7 @@ use crate::table::Row;
 pub(crate) type Run = fn(&Settings) -> Result<Vec<Row>>;
 
 /// Every work, in the order of the table.
-pub(crate) const WORKS: [(&str, Run); 16] = [
+pub(crate) const WORKS: [(&str, Run); 19] = [
     ("random-write", random_write::run),
     ("after-snapshot", after_snapshot::first),
     ("thousand-snapshots", after_snapshot::thousandth),
@@ -34,7 +34,10 @@ pub(crate) const WORKS: [(&str, Run); 16] = [
     ("reopen", reopen::run),
     ("metadata", metadata::run),
     ("memory", memory::run),
-    ("nbd", nbd::run),
+    ("nbd-write", nbd::writes),
+    ("nbd-read", nbd::reads),
+    ("nbd-flush", nbd::flushes),
+    ("nbd-sequential", nbd::sequential),
     ("vault-database", vault::database),
     ("vault-incompressible", vault::incompressible),
     ("vault-bytes", vault::bytes),

@@ -31,7 +31,7 @@ const fn work(kind: &'static str, block_bytes: u64, depth: u64, jobs: u64, sync:
     RawWork { kind, block_bytes, depth, jobs, sync }
 }
 
-const WORKS: [Work; 9] = [
+const WRITES: [Work; 3] = [
     Work {
         name: "4k random write, depth 32",
         fio: work("randwrite", 4096, 32, 1, false),
@@ -47,17 +47,20 @@ const WORKS: [Work; 9] = [
         nbdkit: Some(1.2),
     },
     Work {
-        name: "4k random read, depth 32",
-        fio: work("randread", 4096, 32, 1, false),
-        raw: 0.8,
-        qemu: 1.3,
-        nbdkit: None,
-    },
-    Work {
         name: "4k random write, depth 1",
         fio: work("randwrite", 4096, 1, 1, false),
         raw: 1.0,
         qemu: 2.0,
+        nbdkit: None,
+    },
+];
+
+const READS: [Work; 2] = [
+    Work {
+        name: "4k random read, depth 32",
+        fio: work("randread", 4096, 32, 1, false),
+        raw: 0.8,
+        qemu: 1.3,
         nbdkit: None,
     },
     Work {
@@ -67,6 +70,9 @@ const WORKS: [Work; 9] = [
         qemu: 1.4,
         nbdkit: None,
     },
+];
+
+const FLUSHES: [Work; 2] = [
     Work {
         name: "4k write + flush",
         fio: work("randwrite", 4096, 1, 1, true),
@@ -81,6 +87,9 @@ const WORKS: [Work; 9] = [
         qemu: 2.0,
         nbdkit: None,
     },
+];
+
+const SEQUENTIAL: [Work; 2] = [
     Work {
         name: "128k sequential write, depth 8",
         fio: work("write", 128 << 10, 8, 1, false),
@@ -150,7 +159,23 @@ fn nbdkit(place: &Place, bytes: u64) -> Result<Peer> {
     })
 }
 
-pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
+pub(crate) fn writes(settings: &Settings) -> Result<Vec<Row>> {
+    run(settings, &WRITES)
+}
+
+pub(crate) fn reads(settings: &Settings) -> Result<Vec<Row>> {
+    run(settings, &READS)
+}
+
+pub(crate) fn flushes(settings: &Settings) -> Result<Vec<Row>> {
+    run(settings, &FLUSHES)
+}
+
+pub(crate) fn sequential(settings: &Settings) -> Result<Vec<Row>> {
+    run(settings, &SEQUENTIAL)
+}
+
+fn run(settings: &Settings, works: &[Work]) -> Result<Vec<Row>> {
     let place = Place::create(settings)?;
     let raw = Raw::create(&place, settings)?;
     let pool = place.pool(settings.file_bytes * 3)?;
@@ -160,7 +185,7 @@ pub(crate) fn run(settings: &Settings) -> Result<Vec<Row>> {
     let uri = server.addresses()[0].uri("volume");
     let peers = (qemu(&place)?, nbdkit(&place, settings.file_bytes)?);
     let mut rows = Vec::new();
-    for work in &WORKS {
+    for work in works {
         let mut beside = [Pairs::new(), Pairs::new(), Pairs::new()];
         for _ in 0..settings.rounds {
             let bases = [
