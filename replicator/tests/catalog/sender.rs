@@ -139,7 +139,8 @@ fn container(
     for (kind, content) in frames {
         let start = bytes.len();
         let row = sealer.seal(*kind, 0, content, &mut bytes)?;
-        builder.add(&row, &bytes[start..]);
+        builder.add(&row);
+        builder.hash(&bytes[start..]);
     }
     let (tail, finished) = builder.finish();
     bytes.extend(tail);

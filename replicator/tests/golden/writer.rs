@@ -302,7 +302,8 @@ impl Writer {
         for (content, first, plain) in frames {
             let start = bytes.len();
             let row = sealer.seal(content, first, &plain, &mut bytes).expect("sealed");
-            builder.add(&row, &bytes[start..]);
+            builder.add(&row);
+            builder.hash(&bytes[start..]);
         }
         let (tail, finished) = builder.finish();
         bytes.extend(tail);
