@@ -126,3 +126,60 @@ impl Sink for FileSink {
         self.file.sync_all().map_err(failed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCKS: usize = 256;
+
+    /// Where a piece of a test lies, in blocks, and what it is made of.
+    fn pieces(seed: u64) -> impl Iterator<Item = (std::ops::Range<usize>, u8)> {
+        let mut random = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+        (0..40).map(move |_| {
+            let mut bytes = [0; 3];
+            random.fill(&mut bytes);
+            let first = usize::from(bytes[0]);
+            (first..BLOCKS.min(first + 1 + usize::from(bytes[1] % 48)), bytes[2])
+        })
+    }
+
+    fn check(sink: &FileSink, seed: u64) {
+        let mut memory = Aligned::zeroed(BLOCKS * 4096 + 1);
+        let mut expected = vec![0; BLOCKS * 4096];
+        for (blocks, byte) in pieces(seed) {
+            let (at, length) = (blocks.start * 4096, blocks.len() * 4096);
+            if byte % 4 == 0 {
+                sink.zero(at as u64, length as u64).unwrap();
+                expected[at..at + length].fill(0);
+                continue;
+            }
+            // Memory that direct writes don't take, now and then.
+            let shift = usize::from(byte % 4 == 1);
+            let data = &mut memory.bytes_mut()[shift..shift + length];
+            data.fill(byte);
+            sink.write_at(at as u64, data).unwrap();
+            expected[at..at + length].fill(byte);
+        }
+        sink.finish().unwrap();
+        let mut found = vec![1; expected.len()];
+        sink.file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == expected, "seed {seed}");
+    }
+
+    /// Past the cache and through it, over each other and beside each other.
+    #[test]
+    fn pieces_of_all_sizes_come_to_lie_where_they_belong() {
+        for seed in 0..30 {
+            let file = || {
+                let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+                file.set_len(BLOCKS as u64 * 4096).unwrap();
+                file
+            };
+            let sink = FileSink::new(file(), true);
+            assert!(sink.direct.is_some(), "build directories have direct I/O");
+            check(&sink, seed);
+            check(&FileSink { direct: None, ..FileSink::new(file(), false) }, seed);
+        }
+    }
+}
