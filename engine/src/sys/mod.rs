@@ -1,13 +1,14 @@
 //! The operating system: the only home of `unsafe`, io_uring, O_DIRECT, aligned memory, the clock and randomness.
 //!
 //! Memory that devices read into and write from is in `memory`, `buffer_pool` and `shared`; the pool's file, its lock
-//! and the two devices over it in `file`, `lock`, `uring` and `plain`; what wakes a device's thread in `waker`;
+//! and the two devices over it in `file`, `lock`, `uring` and `plain`; files of others in `direct`; what wakes a device's thread in `waker`;
 //! connections to other programs in `socket` and `poller`.
 
 mod buffer_pool;
 mod choice;
 #[cfg(test)]
 mod contract;
+mod direct;
 mod file;
 mod host;
 mod lock;
@@ -24,6 +25,7 @@ mod waker;
 
 pub use buffer_pool::BufferPool;
 pub use choice::{DeviceKind, open_device};
+pub use direct::open_again_direct;
 pub use file::{CreateOptions, DeviceFile, OpenMode};
 pub use host::{Clock, SystemClock, boot_id, free_bytes, random_bytes};
 pub use lock::LockBeside;

@@ -373,21 +373,28 @@ impl Builder {
         self.stored_bytes
     }
 
-    /// Takes note of a frame whose bytes follow in the object.
+    /// Takes note of a frame, whose bytes [`hash`](Self::hash) gets in their turn.
     ///
     /// # Panics
-    /// When `stored` is not as long as `row` says, or the container is full.
-    pub fn add(&mut self, row: &Row, stored: &[u8]) {
-        assert_eq!(row.stored_bytes as usize, stored.len(), "a frame's row gives its length");
+    /// When the container is full.
+    pub fn add(&mut self, row: &Row) {
         assert!(self.frames < FRAMES_MAX, "a container of too many frames");
         self.rows.extend_from_slice(&row.encode());
         self.frames += 1;
         self.stored_bytes += u64::from(row.stored_bytes);
+    }
+
+    /// The next bytes of frames, in the order of the object; of many at once, for that is several times as fast.
+    pub fn hash(&mut self, stored: &[u8]) {
         self.hasher.update(stored);
     }
 
     /// Ends it: the bytes of table and trailer, which the object ends with, and what it is called.
+    ///
+    /// # Panics
+    /// When the bytes of the frames were not those that their rows say, by number.
     pub fn finish(mut self) -> (Vec<u8>, Finished) {
+        assert_eq!(self.hasher.count(), self.stored_bytes, "the frames' rows give their lengths");
         let table_hash = table_hash(&self.header, &self.rows);
         let trailer = Trailer { table_hash, frames: self.frames }.encode();
         let mut tail = self.rows;

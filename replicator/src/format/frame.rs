@@ -8,6 +8,7 @@
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce};
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::compress_bound;
 
 use super::codec::malformed;
 use super::container::{Codec, Content, FRAME_BYTES_MAX, Row};
@@ -78,6 +79,8 @@ impl CipherKeys {
 pub struct Sealer {
     keys: FrameKeys,
     compressor: Compressor<'static>,
+    /// What the last frame was compressed to: its memory stays in the processor's cache.
+    compressed: Vec<u8>,
 }
 
 impl Sealer {
@@ -89,50 +92,54 @@ impl Sealer {
         let compressor = Compressor::new(level).map_err(|source| {
             Error::new(Kind::Invalid, "begin compressing", format!("level {level}")).source(source)
         })?;
-        Ok(Self { keys, compressor })
+        let compressed = Vec::with_capacity(compress_bound(FRAME_BYTES_MAX));
+        Ok(Self { keys, compressor, compressed })
     }
 
-    /// A frame of `content` (1 byte to 64 KiB): its row and its stored bytes. `first` goes into the row.
+    /// A frame of `content` (1 byte to 64 KiB): its row, and its stored bytes at the end of `stored`. `first` goes into
+    /// the row.
     ///
     /// # Errors
     /// [`Kind::Bug`] when a library refused what it must take.
-    pub fn seal(&mut self, kind: Content, first: u64, content: &[u8]) -> Result<(Row, Vec<u8>)> {
+    pub fn seal(&mut self, kind: Content, first: u64, content: &[u8], stored: &mut Vec<u8>) -> Result<Row> {
         assert!((1..=FRAME_BYTES_MAX).contains(&content.len()), "a frame of {} bytes", content.len());
         let hash = self.keys.hash(content);
-        let compressed = self
-            .compressor
-            .compress(content)
+        self.compressor
+            .compress_to_buffer(content, &mut self.compressed)
             .map_err(|source| Error::new(Kind::Bug, "compress frame", "zstd refused it").source(source))?;
-        let (codec, body) = match compressed.len() < content.len() {
-            true => (Codec::Zstd, compressed),
-            false => (Codec::Plain, content.to_vec()),
+        let (codec, body) = match self.compressed.len() < content.len() {
+            true => (Codec::Zstd, &self.compressed[..]),
+            false => (Codec::Plain, content),
         };
-        let stored = match &self.keys.cipher {
-            None => body,
-            Some(keys) => encrypt(keys, codec, body)?,
-        };
+        let start = stored.len();
+        match &self.keys.cipher {
+            None => stored.extend_from_slice(body),
+            Some(keys) => encrypt(keys, codec, body, stored)?,
+        }
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let row = Row {
+        Ok(Row {
             content: kind,
             codec,
-            stored_bytes: length(&stored),
+            stored_bytes: length(&stored[start..]),
             content_bytes: length(content),
             first,
             hash,
-        };
-        Ok((row, stored))
+        })
     }
 }
 
-fn encrypt(keys: &CipherKeys, codec: Codec, mut body: Vec<u8>) -> Result<Vec<u8>> {
-    let salt = keys.salt(codec, &body);
-    keys.cipher(&salt)
-        .encrypt_in_place(&Nonce::default(), &[codec.code()], &mut body)
-        .map_err(|_| Error::new(Kind::Bug, "encrypt frame", "AES-GCM refused it"))?;
-    let mut stored = Vec::with_capacity(SALT_BYTES + body.len());
+/// Adds salt, encrypted body and tag to `stored`.
+fn encrypt(keys: &CipherKeys, codec: Codec, body: &[u8], stored: &mut Vec<u8>) -> Result<()> {
+    let salt = keys.salt(codec, body);
     stored.extend_from_slice(&salt);
-    stored.extend_from_slice(&body);
-    Ok(stored)
+    let start = stored.len();
+    stored.extend_from_slice(body);
+    let tag = keys
+        .cipher(&salt)
+        .encrypt_inout_detached(&Nonce::default(), &[codec.code()], (&mut stored[start..]).into())
+        .map_err(|_| Error::new(Kind::Bug, "encrypt frame", "AES-GCM refused it"))?;
+    stored.extend_from_slice(&tag);
+    Ok(())
 }
 
 /// Reads frames. One per thread.
@@ -157,26 +164,40 @@ impl Opener {
     /// # Errors
     /// [`Kind::Damaged`] when it is not what was written, or was written under another key.
     pub fn open(&mut self, row: &Row, stored: &[u8]) -> Result<Vec<u8>> {
+        let mut content = vec![0; (row.content_bytes as usize).min(FRAME_BYTES_MAX)];
+        self.open_into(row, stored, &mut content)?;
+        Ok(content)
+    }
+
+    /// Fills `content`, which is as long as `row` says, with that of the frame that is stored as `stored`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); what is in `content` is not to be believed then.
+    pub fn open_into(&mut self, row: &Row, stored: &[u8], content: &mut [u8]) -> Result<()> {
         const WHAT: &str = "read frame";
         let length = row.content_bytes as usize;
-        if stored.len() != row.stored_bytes as usize || length > FRAME_BYTES_MAX {
+        if stored.len() != row.stored_bytes as usize || length != content.len() || length > FRAME_BYTES_MAX {
             return Err(malformed(WHAT, "its length is wrong"));
         }
         let body = match &self.keys.cipher {
             None => std::borrow::Cow::Borrowed(stored),
             Some(keys) => std::borrow::Cow::Owned(decrypt(keys, row.codec, stored)?),
         };
-        let content = match row.codec {
-            Codec::Plain => body.into_owned(),
+        let filled = match row.codec {
+            Codec::Plain if body.len() == length => {
+                content.copy_from_slice(&body);
+                length
+            }
+            Codec::Plain => body.len(),
             Codec::Zstd => self
                 .decompressor
-                .decompress(&body, length)
+                .decompress_to_buffer(&body, content)
                 .map_err(|source| malformed(WHAT, "it can't be decompressed").source(source))?,
         };
-        if content.len() != length || self.keys.hash(&content) != row.hash {
+        if filled != length || self.keys.hash(content) != row.hash {
             return Err(malformed(WHAT, "its content is not what was written"));
         }
-        Ok(content)
+        Ok(())
     }
 }
 
@@ -206,9 +227,13 @@ mod tests {
             let mut sealer = Sealer::new(keys.clone(), LEVEL_DEFAULT).unwrap();
             let mut opener = Opener::new(keys).unwrap();
             for content in [vec![1; FRAME_BYTES_MAX], noise.clone(), vec![0], b"firn".repeat(1000)] {
-                let (row, stored) = sealer.seal(Content::Blocks, 0, &content).unwrap();
+                let mut stored = b"before".to_vec();
+                let row = sealer.seal(Content::Blocks, 0, &content, &mut stored).unwrap();
+                assert_eq!(stored.drain(..6).collect::<Vec<_>>(), b"before");
                 assert_eq!(opener.open(&row, &stored).unwrap(), content);
-                assert_eq!(sealer.seal(Content::Blocks, 0, &content).unwrap(), (row, stored));
+                let mut again = Vec::new();
+                assert_eq!(sealer.seal(Content::Blocks, 0, &content, &mut again).unwrap(), row);
+                assert_eq!(again, stored);
             }
         }
     }
@@ -216,10 +241,9 @@ mod tests {
     #[test]
     fn a_changed_frame_or_another_key_is_damage() {
         for keys in keys() {
-            let (row, stored) = Sealer::new(keys.clone(), LEVEL_DEFAULT)
-                .unwrap()
-                .seal(Content::Blocks, 0, &[3; 5000])
-                .unwrap();
+            let mut sealer = Sealer::new(keys.clone(), LEVEL_DEFAULT).unwrap();
+            let mut stored = Vec::new();
+            let row = sealer.seal(Content::Blocks, 0, &[3; 5000], &mut stored).unwrap();
             let mut opener = Opener::new(keys).unwrap();
             for at in 0..stored.len() {
                 let mut changed = stored.clone();

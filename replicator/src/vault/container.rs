@@ -11,7 +11,7 @@ use crate::format::container::{Builder, Finished, HEADER_BYTES, Header, Role, Ro
 use crate::format::digest::{Digest, KeyId, VaultId};
 use crate::store::{Key, Stage, Store};
 
-/// Bytes that are gathered before a stage gets them.
+/// Bytes that are gathered before they are hashed and a stage gets them.
 const GATHER_BYTES: usize = 1 << 20;
 /// Bytes that are read with one request when an object is looked through.
 const READ_BYTES: u64 = 4 << 20;
@@ -33,8 +33,9 @@ pub(crate) struct Sealed<'a> {
 impl<'a> ContainerWriter<'a> {
     pub(crate) fn new(store: &'a dyn Store, header: &Header) -> Result<Self> {
         let builder = Builder::new(header);
-        let gathered = builder.header().to_vec();
-        Ok(Self { builder, stage: store.stage()?, gathered })
+        let mut stage = store.stage()?;
+        stage.append(builder.header())?;
+        Ok(Self { builder, stage, gathered: Vec::new() })
     }
 
     /// Frames so far.
@@ -48,23 +49,25 @@ impl<'a> ContainerWriter<'a> {
     }
 
     pub(crate) fn add(&mut self, row: &Row, stored: &[u8]) -> Result<()> {
-        self.builder.add(row, stored);
-        self.gather(stored)
+        self.builder.add(row);
+        self.gathered.extend_from_slice(stored);
+        match self.gathered.len() < GATHER_BYTES {
+            true => Ok(()),
+            false => self.append(),
+        }
     }
 
     pub(crate) fn finish(mut self) -> Result<Sealed<'a>> {
-        self.stage.append(&std::mem::take(&mut self.gathered))?;
+        self.append()?;
         let (tail, finished) = self.builder.finish();
         self.stage.append(&tail)?;
         Ok(Sealed { finished, stage: self.stage })
     }
 
-    fn gather(&mut self, bytes: &[u8]) -> Result<()> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= GATHER_BYTES {
-            self.stage.append(&self.gathered)?;
-            self.gathered.clear();
-        }
+    fn append(&mut self) -> Result<()> {
+        self.builder.hash(&self.gathered);
+        self.stage.append(&self.gathered)?;
+        self.gathered.clear();
         Ok(())
     }
 }

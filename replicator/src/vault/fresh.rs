@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::container::split_frames;
 use super::layer::{Layer, Piece, What};
 use super::pack::{FRAME_BLOCKS, PackWriter};
 use super::progress::Progress;
@@ -43,12 +44,13 @@ impl<'f, 'a> Fresh<'f, 'a> {
         Self { batches, packs, pieces: VecDeque::new(), cut_off, tally, progress }
     }
 
-    fn pack(&mut self, batch: Batch) -> Result<()> {
+    fn pack(&mut self, batch: &Batch) -> Result<()> {
         let data: u64 =
             batch.changes.iter().filter(|change| change.is_data).map(|change| change.blocks).sum();
         let mut unpacked = data;
         // Where the next block lies, and how many after it lie behind each other.
-        let (mut frames, mut place, mut left) = (batch.frames.iter(), (0, 0), 0_u64);
+        let mut frames = split_frames(&batch.rows, &batch.stored);
+        let (mut place, mut left) = ((0, 0), 0_u64);
         for change in &batch.changes {
             let mut first = change.first;
             let end = change.first + change.blocks;
@@ -88,7 +90,7 @@ impl Layer for Fresh<'_, '_> {
                 return Ok(Some(piece));
             }
             match self.batches.next()? {
-                Some(batch) => self.pack(batch)?,
+                Some(batch) => self.pack(&batch)?,
                 None => {
                     self.packs.close()?;
                     return Ok(self.cut_off.take());

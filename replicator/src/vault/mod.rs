@@ -6,6 +6,7 @@
 //! 4. Secrets are wiped when they go. The store sees only wrapped keys.
 
 mod affected;
+mod aligned;
 mod bounded;
 pub mod cache;
 pub mod catalog;

@@ -1,8 +1,10 @@
-//! From a source to frames: walked in block order by one thread, read and sealed by several, taken in order again.
+//! From a source to frames: walked in block order and read ahead by one thread, sealed by several, taken in order again.
 //!
 //! 1. What comes out, and in which order, depends on the snapshot alone, not on threads.
 //! 2. At most [`BATCHES_MAX`] batches are under way, each of at most [`BATCH_BLOCKS`] blocks and [`PIECES_MAX`] pieces.
 //! 3. Every batch but the last ends with a whole frame, unless it has too many pieces: then its last frame is short.
+//! 4. Of those, [`READS_MAX`] are read before a thread has time for them: while all threads compress, the pool's device
+//!    is at work.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -11,7 +13,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
 use super::pack::FRAME_BLOCKS;
-use super::source::{Change, SnapshotId, Source};
+use super::source::{Change, Reading, SnapshotId, Source};
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Content, Row};
 use crate::format::frame::{FrameKeys, Sealer};
@@ -22,13 +24,19 @@ const BATCH_BLOCKS: u64 = 8 * FRAME_BLOCKS as u64;
 const PIECES_MAX: usize = 8192;
 /// Batches under way.
 const BATCHES_MAX: usize = 12;
+/// Batches that are read ahead: what a disk needs to be busy, and no more, for others read from it as well.
+const READS_MAX: usize = 4;
 const BLOCK_LEN: usize = 4096;
+/// A batch's stored bytes are expected to be this part of its content: the room that is made for them at first.
+const STORED_PART: usize = 4;
 
 /// Changes in block order, and what their blocks were sealed to.
 pub(crate) struct Batch {
     pub(crate) changes: Vec<Change>,
     /// Frames of 16 blocks each; only the last may have fewer.
-    pub(crate) frames: Vec<(Row, Vec<u8>)>,
+    pub(crate) rows: Vec<Row>,
+    /// Their stored bytes, one after the other.
+    pub(crate) stored: Vec<u8>,
 }
 
 /// How a source is sealed.
@@ -40,8 +48,11 @@ pub(crate) struct Sealing {
     pub(crate) threads: usize,
 }
 
-struct Job {
+struct Job<'s> {
     changes: Vec<Change>,
+    /// Blocks that change, and what waits for them.
+    blocks: usize,
+    reading: Reading<'s>,
     sealed: SyncSender<Result<Batch>>,
 }
 
@@ -67,22 +78,22 @@ pub(crate) fn start<'scope>(
     sealing: &Sealing,
 ) -> Batches {
     let (ordered, batches) = sync_channel(BATCHES_MAX);
-    let (jobs, queue) = sync_channel(BATCHES_MAX);
+    let (jobs, queue) = sync_channel(READS_MAX);
     let queue = std::sync::Arc::new(Mutex::new(queue));
     for _ in 0..sealing.threads {
         let (queue, sealing) = (queue.clone(), sealing.clone());
-        scope.spawn(move || work(source, &sealing, &queue));
+        scope.spawn(move || work(&sealing, &queue));
     }
     let since = sealing.since;
     scope.spawn(move || walk(source, since, &jobs, &ordered));
     Batches(batches)
 }
 
-/// Cuts the source's changes into jobs.
-fn walk(
-    source: &dyn Source,
+/// Cuts the source's changes into jobs, and begins to read for each.
+fn walk<'s>(
+    source: &'s dyn Source,
     since: Option<SnapshotId>,
-    jobs: &SyncSender<Job>,
+    jobs: &SyncSender<Job<'s>>,
     ordered: &SyncSender<Receiver<Result<Batch>>>,
 ) {
     let mut cutter = Cutter::default();
@@ -90,7 +101,12 @@ fn walk(
         let stopped = || Error::new(Kind::Unavailable, "seal blocks", "stopped");
         let (sealed, batch) = sync_channel(1);
         ordered.send(batch).map_err(|_| stopped())?;
-        jobs.send(Job { changes, sealed }).map_err(|_| stopped())
+        let data = changes.iter().filter(|change| change.is_data);
+        let ranges: Vec<Range<u64>> = data.map(|change| change.first..change.first + change.blocks).collect();
+        let blocks: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let blocks = usize::try_from(blocks).expect("a batch has few blocks");
+        let reading = source.read(ranges);
+        jobs.send(Job { changes, blocks, reading, sealed }).map_err(|_| stopped())
     };
     let walked = source.changes(since, &mut |change| cutter.add(change, &mut hand_out));
     let ended = walked.and_then(|()| cutter.end(&mut hand_out));
@@ -135,14 +151,15 @@ impl Cutter {
 }
 
 /// Seals jobs until there are no more.
-fn work(source: &dyn Source, sealing: &Sealing, queue: &Mutex<Receiver<Job>>) {
+fn work(sealing: &Sealing, queue: &Mutex<Receiver<Job<'_>>>) {
     let mut sealer = Sealer::new(sealing.keys.clone(), sealing.level);
-    let mut blocks = Vec::new();
+    let mut content = Vec::new();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { changes, sealed }) = job else { return };
+        let Ok(Job { changes, blocks, reading, sealed }) = job else { return };
+        content.resize(blocks * BLOCK_LEN, 0);
         let batch = match &mut sealer {
-            Ok(sealer) => seal(source, sealer, changes, &mut blocks),
+            Ok(sealer) => reading(&mut content).and_then(|()| seal(sealer, changes, &content)),
             Err(error) => Err(error.clone()),
         };
         // Nobody listens any more when the send failed elsewhere.
@@ -150,24 +167,12 @@ fn work(source: &dyn Source, sealing: &Sealing, queue: &Mutex<Receiver<Job>>) {
     }
 }
 
-fn seal(
-    source: &dyn Source,
-    sealer: &mut Sealer,
-    changes: Vec<Change>,
-    blocks: &mut Vec<u8>,
-) -> Result<Batch> {
-    let mut ranges = Vec::<Range<u64>>::new();
-    let mut count = 0;
-    for change in changes.iter().filter(|change| change.is_data) {
-        ranges.push(change.first..change.first + change.blocks);
-        count += usize::try_from(change.blocks).expect("a batch has few blocks");
-    }
-    blocks.resize(count * BLOCK_LEN, 0);
-    source.read(&ranges, blocks)?;
-    let frames = blocks.chunks(FRAME_BLOCKS as usize * BLOCK_LEN);
-    let frames =
-        frames.map(|content| sealer.seal(Content::Blocks, 0, content)).collect::<Result<Vec<_>>>()?;
-    Ok(Batch { changes, frames })
+fn seal(sealer: &mut Sealer, changes: Vec<Change>, content: &[u8]) -> Result<Batch> {
+    let mut stored = Vec::with_capacity(content.len() / STORED_PART);
+    let frames = content.chunks(FRAME_BLOCKS as usize * BLOCK_LEN);
+    let rows = frames.map(|content| sealer.seal(Content::Blocks, 0, content, &mut stored));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    Ok(Batch { changes, rows, stored })
 }
 
 #[cfg(test)]

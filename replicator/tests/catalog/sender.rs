@@ -137,9 +137,10 @@ fn container(
     let mut builder = Builder::new(header);
     let mut bytes = builder.header().to_vec();
     for (kind, content) in frames {
-        let (row, stored) = sealer.seal(*kind, 0, content)?;
-        builder.add(&row, &stored);
-        bytes.extend(stored);
+        let start = bytes.len();
+        let row = sealer.seal(*kind, 0, content, &mut bytes)?;
+        builder.add(&row);
+        builder.hash(&bytes[start..]);
     }
     let (tail, finished) = builder.finish();
     bytes.extend(tail);

@@ -144,7 +144,8 @@ impl Vault<'_> {
         for (index, row) in table.rows().iter().enumerate() {
             let at = usize::try_from(table.offset(index)).expect("small");
             let stored = &bytes[at..at + row.stored_bytes as usize];
-            again.add(row, stored);
+            again.add(row);
+            again.hash(stored);
             seen.frames.insert(format!("{:?} {:?}", row.content, row.codec));
             match &mut opener {
                 Some(opener) => contents.push((*row, opener.open(row, stored).expect("a frame"))),

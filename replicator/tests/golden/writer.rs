@@ -300,9 +300,10 @@ impl Writer {
         let mut sealer = Sealer::new(self.keys[&key].clone(), LEVEL_DEFAULT).expect("a level");
         let mut bytes = builder.header().to_vec();
         for (content, first, plain) in frames {
-            let (row, stored) = sealer.seal(content, first, &plain).expect("sealed");
-            builder.add(&row, &stored);
-            bytes.extend(stored);
+            let start = bytes.len();
+            let row = sealer.seal(content, first, &plain, &mut bytes).expect("sealed");
+            builder.add(&row);
+            builder.hash(&bytes[start..]);
         }
         let (tail, finished) = builder.finish();
         bytes.extend(tail);

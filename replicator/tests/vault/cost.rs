@@ -13,7 +13,7 @@ use firn_replicator::format::settings::Cipher;
 use firn_replicator::store::faults::{FaultyStore, Request};
 use firn_replicator::store::{MemoryStore, Store};
 use firn_replicator::vault::send::{SendOptions, SentPoint};
-use firn_replicator::vault::source::{Change, SnapshotId, Source};
+use firn_replicator::vault::source::{Change, Reading, SnapshotId, Source};
 
 use crate::model::Random;
 use crate::place::{START_MS, init, open};
@@ -68,16 +68,18 @@ impl Source for MadeUp {
         })
     }
 
-    fn read(&self, ranges: &[Range<u64>], into: &mut [u8]) -> Result<()> {
-        for (block, into) in ranges.iter().cloned().flatten().zip(into.chunks_exact_mut(4096)) {
-            let mut random = Random(block << 8 | u64::from(self.origin.epoch));
-            into.fill(7);
-            let noise = if self.is_noise { into.len() } else { 16 };
-            into[..noise]
-                .chunks_exact_mut(8)
-                .for_each(|bytes| bytes.copy_from_slice(&random.next().to_le_bytes()));
-        }
-        Ok(())
+    fn read<'s>(&'s self, ranges: Vec<Range<u64>>) -> Reading<'s> {
+        Box::new(move |into| {
+            for (block, into) in ranges.into_iter().flatten().zip(into.chunks_exact_mut(4096)) {
+                let mut random = Random(block << 8 | u64::from(self.origin.epoch));
+                into.fill(7);
+                let noise = if self.is_noise { into.len() } else { 16 };
+                into[..noise]
+                    .chunks_exact_mut(8)
+                    .for_each(|bytes| bytes.copy_from_slice(&random.next().to_le_bytes()));
+            }
+            Ok(())
+        })
     }
 
     fn hold(&self, _reason: &str) -> Result<()> {

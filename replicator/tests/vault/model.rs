@@ -8,7 +8,7 @@ use firn_replicator::error::{Error, Kind, Result};
 use firn_replicator::format::digest::PoolId;
 use firn_replicator::format::point;
 use firn_replicator::vault::sink::Sink;
-use firn_replicator::vault::source::{Change, SnapshotId, Source};
+use firn_replicator::vault::source::{Change, Reading, SnapshotId, Source};
 
 pub(crate) const BLOCK: usize = 4096;
 
@@ -196,12 +196,13 @@ impl Source for Snapshot {
         open.map_or(Ok(()), visit)
     }
 
-    fn read(&self, ranges: &[Range<u64>], into: &mut [u8]) -> Result<()> {
-        let blocks = ranges.iter().cloned().flatten();
-        for (block, into) in blocks.zip(into.chunks_exact_mut(BLOCK)) {
-            into.copy_from_slice(&self.image.blocks[&block]);
-        }
-        Ok(())
+    fn read<'s>(&'s self, ranges: Vec<Range<u64>>) -> Reading<'s> {
+        Box::new(move |into| {
+            for (block, into) in ranges.into_iter().flatten().zip(into.chunks_exact_mut(BLOCK)) {
+                into.copy_from_slice(&self.image.blocks[&block]);
+            }
+            Ok(())
+        })
     }
 
     fn hold(&self, reason: &str) -> Result<()> {

@@ -74,7 +74,7 @@ impl Place {
         let path = self.disk.path().join("restored");
         std::fs::write(&path, vec![0xaa; expected.len()]).unwrap();
         let file = std::fs::File::options().write(true).open(&path).unwrap();
-        let _ = reader.restore(&FileSink { file, is_new: false }, &()).unwrap().whole().unwrap();
+        let _ = reader.restore(&FileSink::new(file, false), &()).unwrap().whole().unwrap();
         assert!(std::fs::read(&path).unwrap() == expected, "the file is not the snapshot");
     }
 }

@@ -88,7 +88,7 @@ fn away(vaults: &Vaults, restore: args::VaultRestore) -> Result<Answer> {
         }
         None => {
             let bytes = reader.point().bytes;
-            let sink = FileSink { file: target.sized(bytes)?, is_new: target.is_new() };
+            let sink = FileSink::new(target.sized(bytes)?, target.is_new());
             let report = reader.restore(&sink, &bar)?;
             bar.0.finish_and_clear();
             target.keep()?;

@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use super::PointReader;
+use super::window::FETCH_FRAMES;
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Content, Role, Row, Table};
 use crate::format::frame::Opener;
 use crate::format::pack_list::PackRef;
 use crate::store::Key;
+use crate::vault::aligned::Aligned;
 use crate::vault::container::{named, read_frames, split_frames};
 use crate::vault::damage::Judge;
 use crate::vault::map::Packs;
@@ -16,6 +18,8 @@ use crate::vault::progress::Progress;
 use crate::vault::sink::Sink;
 
 const BLOCK_LEN: usize = 4096;
+/// Bytes of content of a fetch at most.
+const FETCH_BYTES: usize = (FETCH_FRAMES * FRAME_BLOCKS) as usize * BLOCK_LEN;
 
 /// Blocks that lie one after the other, both in the pack and in the volume.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +45,8 @@ pub(super) struct Fetcher<'f> {
     sink: &'f dyn Sink,
     progress: &'f dyn Progress,
     opener: Opener,
-    /// The content of the frames, one after the other.
-    content: Vec<u8>,
+    /// The content of the frames, one after the other, from where it is written.
+    content: Aligned,
 }
 
 impl<'f> Fetcher<'f> {
@@ -53,7 +57,7 @@ impl<'f> Fetcher<'f> {
         progress: &'f dyn Progress,
     ) -> Result<Self> {
         let opener = Opener::new(reader.keys.frames.clone())?;
-        Ok(Self { reader, packs, sink, progress, opener, content: Vec::new() })
+        Ok(Self { reader, packs, sink, progress, opener, content: Aligned::zeroed(FETCH_BYTES) })
     }
 
     /// Does it, and says how many bytes were written. What is damaged is noted.
@@ -98,20 +102,15 @@ impl<'f> Fetcher<'f> {
         let (first, end) = (frames.start as usize, frames.end as usize);
         let stored = read_frames(store, key, &table, first, end)?;
         let frame_bytes = FRAME_BLOCKS as usize * BLOCK_LEN;
-        self.content.resize((end - first) * frame_bytes, 0);
         let mut faults = Vec::with_capacity(end - first);
         let rows = rows(&table, first..end);
-        for ((index, (row, stored)), into) in
-            (frames.start..).zip(split_frames(rows, &stored)).zip(self.content.chunks_mut(frame_bytes))
+        for ((index, (row, stored)), into) in (frames.start..)
+            .zip(split_frames(rows, &stored))
+            .zip(self.content.bytes_mut().chunks_mut(frame_bytes))
         {
-            let opened = check(row, pack, index).and_then(|()| self.opener.open(row, stored));
-            faults.push(match opened {
-                Ok(content) => {
-                    into[..content.len()].copy_from_slice(&content);
-                    None
-                }
-                Err(error) => Some(named(key, error)),
-            });
+            let opened = check(row, pack, index)
+                .and_then(|()| self.opener.open_into(row, stored, &mut into[..row.content_bytes as usize]));
+            faults.push(opened.err().map(|error| named(key, error)));
         }
         Ok(faults)
     }
@@ -123,7 +122,7 @@ impl<'f> Fetcher<'f> {
             return Ok(0);
         }
         let start = (want.position - first_frame * FRAME_BLOCKS) as usize * BLOCK_LEN;
-        let data = &self.content[start..start + want.blocks as usize * BLOCK_LEN];
+        let data = &self.content.bytes()[start..start + want.blocks as usize * BLOCK_LEN];
         self.sink.write_at(want.first * BLOCK_LEN as u64, data)?;
         Ok(data.len() as u64)
     }

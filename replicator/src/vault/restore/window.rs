@@ -10,7 +10,7 @@ use crate::vault::pack::FRAME_BLOCKS;
 /// Wanted parts of a window.
 const WANTS_MAX: usize = 1 << 17;
 /// Frames of a fetch: 2 MiB of content.
-const FETCH_FRAMES: u32 = 32;
+pub(super) const FETCH_FRAMES: u32 = 32;
 /// Frames that nobody wants and that are read all the same, rather than with another request.
 const GAP_FRAMES: u32 = 2;
 

@@ -104,7 +104,8 @@ impl<'a> RunWriter<'a> {
         if self.frame.is_empty() {
             return Ok(());
         }
-        let (row, stored) = self.sealer.seal(content, first, &self.frame)?;
+        let mut stored = Vec::new();
+        let row = self.sealer.seal(content, first, &self.frame, &mut stored)?;
         self.content_bytes += self.frame.len() as u64;
         self.frame.clear();
         self.container.add(&row, &stored)

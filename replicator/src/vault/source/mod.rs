@@ -42,6 +42,10 @@ pub struct Change {
     pub is_data: bool,
 }
 
+/// Waits for blocks that were asked for, and fills what it is given with them, one range after the other; that is as long
+/// as all of them. It fails with what the pool said, and then nothing in there is to be believed.
+pub type Reading<'s> = Box<dyn FnOnce(&mut [u8]) -> Result<()> + Send + 's>;
+
 /// A snapshot of a volume, held from being deleted while this lives.
 pub trait Source: Sync {
     /// Where it comes from.
@@ -66,11 +70,8 @@ pub trait Source: Sync {
     /// What the pool or `visit` said.
     fn changes(&self, since: Option<SnapshotId>, visit: &mut dyn FnMut(Change) -> Result<()>) -> Result<()>;
 
-    /// Reads ranges of blocks one after the other into `into`, which is as long as all of them.
-    ///
-    /// # Errors
-    /// What the pool said; nothing in `into` is to be believed then.
-    fn read(&self, ranges: &[Range<u64>], into: &mut [u8]) -> Result<()>;
+    /// Begins to read ranges of blocks, and does not wait for them: what is returned does.
+    fn read<'s>(&'s self, ranges: Vec<Range<u64>>) -> Reading<'s>;
 
     /// Keeps this snapshot from being deleted for `reason`, also when this process is gone.
     ///

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 
 use firn_engine::core::{Request, Response, Target};
 use firn_engine::delta::{DeltaExtent, ExtentKind};
@@ -12,7 +12,7 @@ use firn_engine::snapshot::{Pin, Snapshot};
 use firn_engine::units::BlockIndex;
 use firn_engine::volume::Volume;
 
-use super::{Change, SnapshotId, Source};
+use super::{Change, Reading, SnapshotId, Source};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::PoolId;
 use crate::format::point;
@@ -104,33 +104,22 @@ impl Source for SnapshotSource {
     }
 
     /// All ranges are asked for at once, so that the device sees a queue and nobody waits for each.
-    fn read(&self, ranges: &[Range<u64>], into: &mut [u8]) -> Result<()> {
+    fn read<'s>(&'s self, ranges: Vec<Range<u64>>) -> Reading<'s> {
         let (sender, answers) = channel();
-        let mut places = Vec::with_capacity(ranges.len());
-        let mut at = 0;
-        for (index, range) in ranges.iter().enumerate() {
+        let mut lengths = Vec::with_capacity(ranges.len());
+        for (index, range) in ranges.into_iter().enumerate() {
             let (offset, length) =
                 (range.start * BLOCK_LEN as u64, (range.end - range.start) * BLOCK_LEN as u64);
             let sender = sender.clone();
             let target = Target::Snapshot(self.snapshot.key());
-            // The receiver waits for every answer below.
+            // Nobody listens any more when what reads was dropped.
             self.handle.submit(Request::Read { target, offset, length }, move |answer| {
                 _ = sender.send((index, answer));
             });
-            let end = at + usize::try_from(length).map_err(|_| too_long())?;
-            places.push(at..end);
-            at = end;
+            lengths.push(length);
         }
         drop(sender);
-        let mut result = Ok(());
-        for (index, answer) in answers {
-            match answer {
-                Ok(Response::Data(data)) => data.copy_out(0, &mut into[places[index].clone()]),
-                Ok(other) => result = Err(Error::new(Kind::Bug, "read snapshot", format!("{other:?}"))),
-                Err(error) => result = Err(error),
-            }
-        }
-        result
+        Box::new(move |into| fill(&lengths, &answers, into))
     }
 
     fn hold(&self, reason: &str) -> Result<()> {
@@ -156,6 +145,23 @@ impl Source for SnapshotSource {
     }
 }
 
-fn too_long() -> Error {
-    Error::new(Kind::Invalid, "read snapshot", "more than fits into memory")
+/// Copies answers, each with the index of its range, to where they belong in `into`.
+fn fill(lengths: &[u64], answers: &Receiver<(usize, Result<Response>)>, into: &mut [u8]) -> Result<()> {
+    let too_long = |_| Error::new(Kind::Invalid, "read snapshot", "more than fits into memory");
+    let mut places = Vec::with_capacity(lengths.len());
+    let mut at = 0;
+    for length in lengths {
+        let end = at + usize::try_from(*length).map_err(too_long)?;
+        places.push(at..end);
+        at = end;
+    }
+    let mut result = Ok(());
+    for (index, answer) in answers {
+        match answer {
+            Ok(Response::Data(data)) => data.copy_out(0, &mut into[places[index].clone()]),
+            Ok(other) => result = Err(Error::new(Kind::Bug, "read snapshot", format!("{other:?}"))),
+            Err(error) => result = Err(error),
+        }
+    }
+    result
 }

@@ -49,7 +49,7 @@ pub(super) fn restore(vault: &Vault, point: Digest, path: &Path) -> Result<()> {
     let reader = vault.open_point(point)?;
     let file = File::create_new(path).with_context(|| path.display().to_string())?;
     file.set_len(reader.point().bytes)?;
-    let _ = reader.restore(&FileSink { file, is_new: true }, &())?.whole()?;
+    let _ = reader.restore(&FileSink::new(file, true), &())?.whole()?;
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 //! 2. The order rotates from round to round. Before each timed piece everything is on the disk (`sync`), after each
 //!    restore the file is synced within the time.
 //! 3. No page cache is dropped: peers find the image there, and everybody finds what it stored. firn reads its pool
-//!    from the disk, past the cache. restic always encrypts; firn and borg don't here.
+//!    from the disk, past the cache. restic always encrypts; firn and borg don't here. A peer's time includes the start
+//!    of its process, in which restic derives its key and borg loads Python; firn runs in this one.
 //! 4. What firn restores is compared with the image to the byte, outside of the time.
 
 mod contest;
