@@ -12,7 +12,7 @@ use std::sync::Arc;
 use firn_engine::sim::random::Random;
 use firn_replicator::error::{Error, Kind, Result};
 use firn_replicator::format::point;
-use firn_replicator::vault::source::{Change, SnapshotId, Source};
+use firn_replicator::vault::source::{Change, Reading, SnapshotId, Source};
 
 use crate::world::{DAY_MS, POOL, START_MS};
 
@@ -144,12 +144,13 @@ impl Source for Cells {
         Ok(())
     }
 
-    fn read(&self, ranges: &[Range<u64>], into: &mut [u8]) -> Result<()> {
-        let blocks = ranges.iter().cloned().flatten();
-        for (block, into) in blocks.zip(into.chunks_exact_mut(BLOCK_BYTES)) {
-            into.fill(self.image()[usize::try_from(block / CELL_BLOCKS).unwrap()]);
-        }
-        Ok(())
+    fn read<'s>(&'s self, ranges: Vec<Range<u64>>) -> Reading<'s> {
+        Box::new(move |into| {
+            for (block, into) in ranges.into_iter().flatten().zip(into.chunks_exact_mut(BLOCK_BYTES)) {
+                into.fill(self.image()[usize::try_from(block / CELL_BLOCKS).unwrap()]);
+            }
+            Ok(())
+        })
     }
 
     fn hold(&self, _reason: &str) -> Result<()> {
