@@ -64,20 +64,31 @@ impl S3Store {
         bypass: bool,
     ) -> Result<()> {
         let id = version.map(|version| version.id.as_str());
+        match self.ask_to_delete(object, id, bypass).await {
+            Err(failure) if failure.is_refusal() && self.features().retention => {}
+            asked => return asked.map_err(|failure| failure.error(OPERATION, &subject)),
+        }
+        if self.is_locked(object, id, bypass).await? {
+            return Err(locked(subject));
+        }
+        // Nothing has it locked: a lock may have ended since the refusal. A refusal for another reason comes again.
+        self.ask_to_delete(object, id, bypass).await.map_err(|failure| failure.error(OPERATION, &subject))
+    }
+
+    /// Asks once. What is not there is deleted.
+    async fn ask_to_delete(
+        &self,
+        object: &str,
+        id: Option<&str>,
+        bypass: bool,
+    ) -> std::result::Result<(), Failure> {
         let request = self.client().delete_object().bucket(self.bucket()).key(object);
         let request = request.set_version_id(id.map(str::to_owned));
         let request =
             request.set_bypass_governance_retention((bypass && self.features().retention).then_some(true));
         match request.send().await.map_err(Failure::from) {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is_absent() => Ok(()),
-            Err(failure) if failure.is_refusal() && self.features().retention => {
-                match self.is_locked(object, id, bypass).await? {
-                    true => Err(locked(subject)),
-                    false => Err(failure.error(OPERATION, &subject)),
-                }
-            }
-            Err(failure) => Err(failure.error(OPERATION, &subject)),
+            Err(failure) if !failure.is_absent() => Err(failure),
+            _ => Ok(()),
         }
     }
 }
