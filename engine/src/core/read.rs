@@ -23,7 +23,7 @@ use crate::sys::{Memory, MemorySlice};
 use crate::units::{BLOCK_BYTES, BLOCK_LEN, BlockIndex, PageIndex, PhysicalBlock, SECTOR_BYTES};
 
 /// Most blocks one device read asks for.
-const SEGMENT_BLOCKS_MAX: usize = 128;
+const SEGMENT_BLOCKS_MAX: usize = 256;
 
 /// Who a read is for.
 #[derive(Clone, Copy)]

@@ -6,7 +6,7 @@
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::memory::{HeapBlock, Memory};
+use super::memory::{HUGE_BYTES, HeapBlock, Memory};
 
 const SMALLEST_BITS: u32 = 12;
 const CLASSES: usize = 15;
@@ -39,8 +39,7 @@ impl BufferPool {
         let Some(shelf) = class.filter(|class| *class < CLASSES) else {
             return Memory::heap(bytes);
         };
-        let recycled = self.0.take(shelf);
-        let block = recycled.unwrap_or_else(|| HeapBlock::zeroed(1 << (SMALLEST_BITS as usize + shelf)));
+        let block = self.0.take(shelf).unwrap_or_else(|| self.0.make(shelf));
         Memory::pooled(Borrowed { block: Some(block), shelves: Arc::downgrade(&self.0) })
     }
 
@@ -70,6 +69,17 @@ impl Shelves {
         let block = idle.classes[class].pop()?;
         idle.bytes -= block.bytes();
         Some(block)
+    }
+
+    /// A new block. Those of half a huge page come in pairs.
+    fn make(&self, class: usize) -> HeapBlock {
+        let bytes = 1 << (SMALLEST_BITS as usize + class);
+        if bytes != HUGE_BYTES / 2 {
+            return HeapBlock::zeroed(bytes);
+        }
+        let [block, other] = HeapBlock::halves();
+        self.put(other);
+        block
     }
 
     fn put(&self, block: HeapBlock) {

@@ -17,12 +17,15 @@ use std::ptr::{NonNull, null_mut};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
 use super::buffer_pool::Borrowed;
 
 /// What every memory starts at a multiple of, as O_DIRECT wants it.
 pub(super) const ALIGNMENT: usize = 4096;
+/// The size of a huge page. The kernel cuts a request whose memory is scattered at so many pieces as the device takes
+/// (254 pages here, which makes two requests of 1 MiB); memory in one piece goes as one.
+pub(super) const HUGE_BYTES: usize = 2 << 20;
 
 /// Memory of a fixed size and place, aligned to 4096 bytes.
 pub struct Memory {
@@ -219,10 +222,17 @@ impl fmt::Debug for MemorySlice {
     }
 }
 
-/// Aligned heap memory, initialised.
+/// Aligned memory of this process alone, initialised. From [`HUGE_BYTES`] on it lies in huge pages where there are any.
 pub(super) struct HeapBlock {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
+    origin: Origin,
+}
+
+enum Origin {
+    Heap(Layout),
+    #[expect(dead_code, reason = "held for its drop")]
+    Huge(Arc<Mapping>),
 }
 
 // SAFETY: the block owns its memory, which is bound to no thread, and has no methods that touch the contents.
@@ -230,12 +240,33 @@ unsafe impl Send for HeapBlock {}
 
 impl HeapBlock {
     pub(super) fn zeroed(bytes: usize) -> Self {
+        let huge = (bytes >= HUGE_BYTES).then(|| Mapping::huge(bytes)).and_then(rustix::io::Result::ok);
+        match huge {
+            Some(mapping) => Self { start: mapping.start, bytes, origin: Origin::Huge(Arc::new(mapping)) },
+            None => Self::on_heap(bytes),
+        }
+    }
+
+    /// Two blocks that share a huge page.
+    pub(super) fn halves() -> [Self; 2] {
+        let bytes = HUGE_BYTES / 2;
+        let Ok(mapping) = Mapping::huge(HUGE_BYTES).map(Arc::new) else {
+            return [Self::on_heap(bytes), Self::on_heap(bytes)];
+        };
+        [0, bytes].map(|offset| {
+            // SAFETY: the mapping has twice as many bytes.
+            let start = unsafe { mapping.start.add(offset) };
+            Self { start, bytes, origin: Origin::Huge(Arc::clone(&mapping)) }
+        })
+    }
+
+    fn on_heap(bytes: usize) -> Self {
         let layout =
             Layout::from_size_align(bytes.max(1), ALIGNMENT).expect("a size that fits an address space");
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
         match NonNull::new(start) {
-            Some(start) => Self { start, layout },
+            Some(start) => Self { start, bytes: layout.size(), origin: Origin::Heap(layout) },
             None => handle_alloc_error(layout),
         }
     }
@@ -245,14 +276,16 @@ impl HeapBlock {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.layout.size()
+        self.bytes
     }
 }
 
 impl Drop for HeapBlock {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `zeroed` and freed only here.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if let Origin::Heap(layout) = self.origin {
+            // SAFETY: allocated with this layout in `on_heap` and freed only here.
+            unsafe { dealloc(self.start.as_ptr(), layout) }
+        }
     }
 }
 
@@ -261,7 +294,40 @@ struct Mapping {
     length: usize,
 }
 
+// SAFETY: the mapping is bound to no thread, and has no methods that touch the contents.
+unsafe impl Send for Mapping {}
+// SAFETY: as for Send.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
+    /// Zeroed memory of this process alone, of whole huge pages from the start of one. Where the kernel has none free it
+    /// is of small ones.
+    fn huge(bytes: usize) -> rustix::io::Result<Self> {
+        let length = bytes.checked_next_multiple_of(HUGE_BYTES).ok_or(rustix::io::Errno::NOMEM)?;
+        // More than is needed, since the kernel chooses where it starts: what lies before and behind goes back.
+        let mapped = length.checked_add(HUGE_BYTES).ok_or(rustix::io::Errno::NOMEM)?;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: no address is asked for, so no existing memory is replaced.
+        let start = unsafe { mmap_anonymous(null_mut(), mapped, access, MapFlags::PRIVATE)? };
+        let before = start.align_offset(HUGE_BYTES);
+        // SAFETY: `before` is less than a huge page, which is how much more was mapped.
+        let first = unsafe { start.byte_add(before) };
+        let behind = mapped - before - length;
+        // SAFETY: both ranges lie in what was just mapped, outside of what is kept; nothing points into them.
+        unsafe {
+            if before > 0 {
+                munmap(start, before)?;
+            }
+            if behind > 0 {
+                munmap(first.byte_add(length), behind)?;
+            }
+            // Advice: where it is not taken the memory is as good, in more pieces.
+            let _ = madvise(first, length, Advice::LinuxHugepage);
+        }
+        let start = NonNull::new(first.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        Ok(Self { start, length })
+    }
+
     fn new(file: impl AsFd, length: usize) -> rustix::io::Result<Self> {
         // Populated, so that the data path takes no page fault.
         let flags = MapFlags::SHARED | MapFlags::POPULATE;
@@ -277,8 +343,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: mapped with this address and length in `new`, unmapped only here, and by rule 1 nothing points
-        // into it any more. It can only fail for arguments that `new` did not produce.
+        // SAFETY: this address and length are mapped since it was made, unmapped only here, and by rule 1 nothing points
+        // into it any more. It can only fail for arguments that were never mapped.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
     }
 }
@@ -302,6 +368,23 @@ mod tests {
         assert_eq!(&read, b"6789");
         slice.fill_zero(997, 2);
         assert_eq!(slice.slice(990, 10).bytes(6, 4), b"6\0\09");
+    }
+
+    #[test]
+    fn large_memory_starts_at_a_huge_page_and_is_zeroed() {
+        for bytes in [HUGE_BYTES, HUGE_BYTES + 1, 5 * HUGE_BYTES - 4096] {
+            let memory = Memory::heap(bytes);
+            assert_eq!(memory.len(), bytes);
+            assert!(memory.start.addr().get().is_multiple_of(HUGE_BYTES));
+            assert!(memory.bytes(0, bytes).iter().all(|byte| *byte == 0));
+            memory.copy_in(bytes - 1, b"x");
+        }
+        let [first, second] = HeapBlock::halves();
+        assert_eq!((first.bytes(), second.bytes()), (HUGE_BYTES / 2, HUGE_BYTES / 2));
+        assert_eq!(second.start().addr().get() - first.start().addr().get(), first.bytes());
+        drop(first);
+        // SAFETY: the second half lives, and nobody else looks at it.
+        assert_eq!(unsafe { second.start().add(second.bytes() - 1).read() }, 0);
     }
 
     #[test]
