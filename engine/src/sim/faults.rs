@@ -289,7 +289,7 @@ fn spare_prefix(random: &mut Random, masks: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::device::tests::Bench;
+    use super::super::device::bench::Bench;
     use super::*;
 
     const KIB4: u64 = 4096;
