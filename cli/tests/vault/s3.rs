@@ -78,6 +78,9 @@ fn a_locked_point_stays_until_its_date() {
         "key",
     ]);
     assert_eq!((&made["lock"], &made["probe"]["mode"]), (&json!("compliance"), &json!("worm")), "{made}");
+    let again = shell.run(&["vault", "init", "other", &address, "--dry-run"]);
+    assert_eq!(again.status, Some(4), "{}", again.stderr);
+    assert!(again.stderr.contains(" holds a vault already\nnext: `firn vault add "), "{}", again.stderr);
     let mut content = filled(&shell, 4);
     let baseline = shell.json(&["vault", "send", "pg", "main", "--retain", "1h"]);
     change(&shell, "pg", &mut content, &[5, 6]);

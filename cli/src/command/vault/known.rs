@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
 use firn_replicator::format::digest::{Digest, VaultId};
-use firn_replicator::format::name::SETTINGS;
+use firn_replicator::format::name::{self, SETTINGS};
 use firn_replicator::format::settings::{Cipher, Settings};
 use firn_replicator::store::probe::{Outcome, ProbeReport, StoreMode, probe as probe_store};
-use firn_replicator::store::{Address, Capabilities, DirectoryStore, LockMode, Store};
+use firn_replicator::store::{Address, Capabilities, DirectoryStore, LockMode, S3Store, Store};
 use firn_replicator::vault::init::InitOptions;
 use firn_replicator::vault::keyring::Unlock;
 use firn_replicator::vault::{Vault, identity};
@@ -97,17 +97,29 @@ pub(super) fn init(vaults: &Vaults, init: VaultInit) -> Result<Answer> {
     Answer::new(&made, text)
 }
 
-/// Probes a store in which nothing is to be left: a directory in a place of its own, in the directory itself or, while
-/// that is not there, in what is there of the path to it.
+/// Probes a store in which nothing is to be left, and which must hold no vault.
 fn rehearse(address: &Address) -> Result<ProbeReport, Error> {
-    let Address::Directory(path) = address else { return probe_store(address.open()?.as_ref()) };
+    match address {
+        Address::Directory(path) => rehearse_in_directory(path),
+        Address::S3(address) => {
+            let store = S3Store::open(address)?;
+            let probe = match store.head(&name::settings()) {
+                Ok(None) => probe_store(&store),
+                Ok(Some(_)) => Err(holds_a_vault(address)),
+                Err(error) => Err(error),
+            };
+            let left = store.leave_no_trace();
+            let probe = probe?;
+            left?;
+            Ok(probe)
+        }
+    }
+}
+
+/// In a place of its own, in the directory itself or, while that is not there, in what is there of the path to it.
+fn rehearse_in_directory(path: &Path) -> Result<ProbeReport, Error> {
     if path.join(SETTINGS).exists() {
-        return Err(Error::new(
-            Kind::Conflict,
-            "make vault",
-            format!("{} holds a vault already", path.display()),
-        )
-        .hint("`firn vault add NAME ADDRESS` gives it a name on this machine"));
+        return Err(holds_a_vault(path.display()));
     }
     let present = path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
     let failed = |source| Error::io("try directory", present.display(), source);
@@ -115,6 +127,11 @@ fn rehearse(address: &Address) -> Result<ProbeReport, Error> {
     let probe = probe_store(&DirectoryStore::open(place.path())?)?;
     place.close().map_err(failed)?;
     Ok(ProbeReport { store: format!("directory {}", path.display()), ..probe })
+}
+
+fn holds_a_vault(at: impl std::fmt::Display) -> Error {
+    Error::new(Kind::Conflict, "make vault", format!("{at} holds a vault already"))
+        .hint("`firn vault add NAME ADDRESS` gives it a name on this machine")
 }
 
 fn absolute(path: Option<PathBuf>) -> Result<Option<PathBuf>, Error> {

@@ -14,24 +14,38 @@ const PUT_TRIAL: &str = ".conditional-put";
 /// Where it is tried whether uploads are completed conditionally.
 const PARTS_TRIAL: &str = ".conditional-parts";
 
+/// What a trial of conditional puts found, and left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trial {
+    /// A put over an object is refused if it should be.
+    pub(super) is_honoured: bool,
+    /// It put the object there that the next trial finds.
+    pub(super) has_left: bool,
+}
+
 impl S3Store {
     /// Whether a put over an object is refused if it should be, in a bucket with versions. Where it is, the trial stays
     /// behind, and one request answers the next time.
-    pub(super) async fn honours_conditions(&self) -> Result<bool> {
+    pub(super) async fn try_conditions(&self) -> Result<Trial> {
         let object = self.object_prefix(PUT_TRIAL);
-        for _ in 0..2 {
+        for has_left in [false, true] {
             let body = Body::from(b"firn tries whether puts are conditional\n".as_slice()).whole();
             let request = self.client().put_object().bucket(self.bucket()).key(&object).if_none_match("*");
             match request.content_md5(body.md5()?).body(body.stream()).send().await.map_err(Failure::from) {
                 Ok(_) => {}
-                Err(failure) if failure.is_condition() => return Ok(true),
+                Err(failure) if failure.is_condition() => return Ok(Trial { is_honoured: true, has_left }),
                 // Who may only read takes the first version, which is right either way.
-                Err(failure) if failure.is_refusal() => return Ok(false),
+                Err(failure) if failure.is_refusal() => return Ok(Trial { is_honoured: false, has_left }),
                 Err(failure) => return Err(failure.error("try conditional put", &PUT_TRIAL)),
             }
         }
-        self.remove_object(PUT_TRIAL, &object, false).await?;
-        Ok(false)
+        self.remove_trial().await?;
+        Ok(Trial::default())
+    }
+
+    /// Removes what a trial of conditional puts left.
+    pub(super) async fn remove_trial(&self) -> Result<()> {
+        self.remove_object(PUT_TRIAL, &self.object_prefix(PUT_TRIAL), false).await
     }
 
     /// Whether the service refuses to complete an upload over an object that is there. Some ignore the condition, and

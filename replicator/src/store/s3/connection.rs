@@ -21,6 +21,7 @@ use aws_sdk_s3::types::{BucketVersioningStatus, ObjectLockEnabled};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::runtime::Runtime;
 
+use super::condition::Trial;
 use super::failure::Failure;
 use super::hidden::Hidden;
 use super::limits::S3Limits;
@@ -64,6 +65,7 @@ pub struct S3Store {
     is_versioned: bool,
     /// An object's first version is the object, and not its newest.
     takes_first: bool,
+    trial: Trial,
     pub(super) limits: S3Limits,
     pub(super) pins: Pins,
     pub(super) hidden: Hidden,
@@ -101,6 +103,7 @@ impl S3Store {
             features: Capabilities { conditional_put: true, ..Capabilities::default() },
             is_versioned: false,
             takes_first: false,
+            trial: Trial::default(),
             limits,
             pins: Pins::default(),
             hidden: Hidden::default(),
@@ -111,8 +114,23 @@ impl S3Store {
         store.features =
             Capabilities { versions, retention: has_lock, legal_hold: has_lock, ..store.features };
         store.is_versioned = versioning.is_some();
-        store.takes_first = store.is_versioned && !store.block_on(store.honours_conditions())?;
+        if store.is_versioned {
+            store.trial = store.block_on(store.try_conditions())?;
+            store.takes_first = !store.trial.is_honoured;
+        }
         Ok(store)
+    }
+
+    /// Takes out of the bucket again what opening it put there, if it put anything there: for a bucket that was only
+    /// tried. The store is of no use after that.
+    ///
+    /// # Errors
+    /// What the service said.
+    pub fn leave_no_trace(self) -> Result<()> {
+        match self.trial.has_left {
+            true => self.block_on(self.remove_trial()),
+            false => Ok(()),
+        }
     }
 
     /// Where it is.
