@@ -245,6 +245,12 @@ impl Comparison {
         Ok(Self { handle: handle.clone(), excerpt, older, newer })
     }
 
+    /// As the store has the points, with what the catalog said of them once nothing of it was missing there. A head is
+    /// what it was at the last checkpoint, or at a later one.
+    pub(crate) fn stored(handle: &Handle, excerpt: Catalog, older: Option<Point>, newer: Point) -> Self {
+        Self { handle: handle.clone(), excerpt, older, newer }
+    }
+
     pub(crate) fn run(
         &self,
         range: Range<BlockIndex>,
@@ -267,7 +273,7 @@ impl Comparison {
 }
 
 /// The snapshots and layers that the points and everything they stand on consist of.
-fn excerpt(catalog: &Catalog, points: impl Iterator<Item = Point>) -> Result<Catalog> {
+pub(crate) fn excerpt(catalog: &Catalog, points: impl Iterator<Item = Point>) -> Result<Catalog> {
     let mut excerpt = Catalog::new(catalog.epoch(), catalog.next_id, catalog.next_layer);
     for point in points {
         if let Some(epoch) = point.at {

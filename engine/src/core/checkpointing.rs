@@ -84,6 +84,8 @@ pub(super) struct Checkpoints {
     writing: bool,
     /// Something changed since the last one, besides the overlay.
     catalog_changed: bool,
+    /// The one that is being made takes such a change along.
+    takes_catalog: bool,
 }
 
 impl Checkpoints {
@@ -100,6 +102,7 @@ impl Checkpoints {
             failure: None,
             writing: false,
             catalog_changed: true,
+            takes_catalog: false,
         }
     }
 
@@ -121,6 +124,11 @@ impl Checkpoints {
 
     pub(super) fn force_up_to(&mut self, number: u64) {
         self.wanted = self.wanted.max(number);
+    }
+
+    /// Whether the store's catalog is that of now.
+    pub(super) fn has_catalog(&self) -> bool {
+        !self.catalog_changed && !self.takes_catalog
     }
 
     /// The catalog changed.
@@ -227,7 +235,7 @@ impl Core {
         self.checkpoints.started += 1;
         self.checkpoints.last_ms = self.now_ms;
         self.checkpoints.position = Some(position);
-        self.checkpoints.catalog_changed = false;
+        self.checkpoints.takes_catalog = std::mem::take(&mut self.checkpoints.catalog_changed);
         self.frozen = Some(overlay.clone());
         self.checkpoints.work =
             Some(Arc::new(Work { overlay, layers, fresh, objects, reclaim, state, merged: Arc::default() }));
@@ -271,6 +279,7 @@ impl Core {
         self.statistics.checkpoint_bytes += outcome.batch_bytes;
         self.checkpoints.writing = false;
         self.checkpoints.failure = None;
+        self.checkpoints.takes_catalog = false;
         self.checkpoints.completed += 1;
         self.checkpoints.epoch = work.state.epoch;
         self.journal.trim(work.state.next_sequence);

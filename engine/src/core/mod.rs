@@ -17,6 +17,7 @@ mod direct;
 mod flush;
 mod locks;
 mod read;
+mod recent;
 pub mod request;
 mod room;
 mod staging;
@@ -30,6 +31,7 @@ use slab::Slab;
 
 pub(crate) use change::cut_off;
 pub use checkpointing::{WorkDone, WorkItem};
+pub use recent::Recent;
 pub use request::{Completion, Owner, Request, Response, Target};
 pub use statistics::Statistics;
 

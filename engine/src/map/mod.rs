@@ -5,6 +5,7 @@ pub mod cache;
 pub mod home;
 pub mod overlay;
 pub mod resolve;
+pub mod said;
 pub mod store;
 pub mod view;
 pub mod walk;

@@ -8,7 +8,9 @@
 //! 4. Unmapping costs what the overlay holds in the range, never the length of the range.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use super::said::Masks;
 use super::{Entry, Page};
 use crate::format::dead::{PhysicalRun, push};
 use crate::format::head::bits;
@@ -46,6 +48,11 @@ impl Version {
         })
     }
 
+    fn masks(&self) -> Masks {
+        let mapped = bits(self.mask).zip(&self.entries).filter(|(_, (physical, _))| physical.0 != 0);
+        Masks { said: self.mask, data: mapped.fold(0, |data, (slot, _)| data | 1 << slot) }
+    }
+
     fn put(&mut self, slot: usize, physical: PhysicalBlock, checksum: u32) -> Option<PhysicalBlock> {
         let rank = self.rank(slot);
         if self.mask >> slot & 1 == 1 {
@@ -70,6 +77,11 @@ impl PageVersions {
         }
         let last = self.0.len() - 1;
         &mut self.0[last]
+    }
+
+    /// Blocks that have an entry, and those of them whose newest one is data.
+    pub fn masks(&self) -> Masks {
+        self.0.iter().fold(Masks::default(), |older, version| older.under(version.masks()))
     }
 
     /// The newest entry of a block, at `at` or before when given.
@@ -107,6 +119,15 @@ impl LayerOverlay {
             .next_back()
             .filter(|(_, range)| page < range.end)
             .map(|(_, range)| range.birth)
+    }
+
+    /// The parts of `range` in which whole pages were unmapped. Pages that were written to may lie in them.
+    pub fn holes_in(&self, range: Range<PageIndex>) -> impl Iterator<Item = Range<PageIndex>> {
+        let before = self.holes.range(..range.start).next_back();
+        let within = before.into_iter().chain(self.holes.range(range.clone()));
+        within
+            .map(move |(first, hole)| (*first).max(range.start)..hole.end.min(range.end))
+            .filter(|part| part.start < part.end)
     }
 
     /// What the overlay says of a block's entry at `at` or before (`None`: now); `None` when it says nothing.

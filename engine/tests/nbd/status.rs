@@ -1,6 +1,10 @@
 //! Metadata contexts: allocation, depth, and what changed since a snapshot.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use firn_engine::catalog::Tags;
+use firn_engine::volume::Volume;
 
 use crate::place::{MIB, Place, noise, run};
 
@@ -135,4 +139,115 @@ assert entries == [(all[3], [1024, 1])], entries
     for name in ["one", "two"] {
         volume.snapshot_named(name).and_then(|snapshot| snapshot.delete()).expect("deleted");
     }
+}
+
+/// Writes, trims and asks at random, and holds every answer against a model, of a clone with a snapshot of its own. SEED
+/// and ROUNDS are set before it.
+const ASKING: &str = "
+import random
+random.seed(SEED)
+BLOCKS = 2048
+layer = [2 if 100 <= block < 1500 else 0 for block in range(BLOCKS)]
+held = list(layer)
+touched = [False] * BLOCKS
+def hit(first, count, now):
+    for block in range(first, first + count):
+        layer[block] = now
+        touched[block] = True
+def ask(h):
+    first = random.randrange(BLOCKS)
+    count = random.choice([1, 7, 64, 500, BLOCKS])
+    count = min(count, BLOCKS - first)
+    said = {}
+    def take(name, offset, entries, error):
+        blocks = []
+        for length, status in zip(entries[::2], entries[1::2]):
+            assert length % 4096 == 0
+            blocks += [status] * (length // 4096)
+        said[name] = blocks
+    h.block_status(count * 4096, first * 4096, take)
+    for name, blocks in said.items():
+        assert 0 < len(blocks) <= count, (name, len(blocks), count)
+        for at, status in enumerate(blocks, first):
+            if name == 'base:allocation':
+                expected = 0 if layer[at] else 3
+            elif name == 'qemu:allocation-depth':
+                expected = layer[at]
+            else:
+                expected = 1 if touched[at] and (layer[at] or held[at]) else 0
+            assert status == expected, (name, at, status, expected, SEED)
+    assert len(said) == 3, said.keys()
+h = nbd.NBD()
+for name in ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:one']:
+    h.add_meta_context(name)
+h.connect_uri(URI)
+for round in range(ROUNDS):
+    for _ in range(random.randrange(4)):
+        first = random.randrange(BLOCKS)
+        count = min(random.choice([1, 1, 3, 16, 200]), BLOCKS - first)
+        if random.random() < 0.6:
+            count = min(count, 16)
+            h.pwrite(bytes([1 + round % 250]) * (count * 4096), first * 4096)
+            hit(first, count, 1)
+        else:
+            h.trim(count * 4096, first * 4096)
+            hit(first, count, 0)
+    ask(h)
+";
+
+/// The export `b`: a clone, of whose 8 MiB the blocks from 100 to before 1500 are its origin's, with a snapshot `one`.
+fn clone_to_ask(place: &Place) -> Volume {
+    let origin = place.volume("a", 8 * MIB);
+    origin.write_at(100 * BLOCK, &noise(1, 1400 * 4096)).expect("written");
+    let clone = origin.snapshot("s", Tags::new()).and_then(|s| s.clone_to("b", Tags::new())).expect("cloned");
+    clone.snapshot("one", Tags::new()).expect("taken");
+    clone
+}
+
+fn ask(place: &Place, seed: u64, rounds: u32) {
+    let script = ASKING.replace("SEED", &seed.to_string()).replace("ROUNDS", &rounds.to_string());
+    run("nbdsh", &["-c", &script.replace("URI", &format!("'{}'", place.uri("b")))]);
+}
+
+/// Each question about a volume in use once made a checkpoint: a backup that asked for one extent after the other had
+/// the pool write its map thousands of times.
+#[test]
+fn questions_about_a_volume_in_use_make_no_checkpoint() {
+    let place = Place::new();
+    clone_to_ask(&place);
+    let checkpoints = || place.pool.status().expect("open").statistics.checkpoints;
+    let before = checkpoints();
+    ask(&place, 5, 600);
+    // The first makes one for each context, and time makes one a minute.
+    assert!(checkpoints() - before <= 5, "{} for 1800 questions", checkpoints() - before);
+}
+
+/// The answers are as exact while checkpoints are made, snapshots come and go, and another volume is written.
+#[test]
+fn questions_are_answered_exactly_whatever_else_goes_on() {
+    let place = Place::new();
+    let clone = clone_to_ask(&place);
+    let other = place.pool.volume("a").expect("there");
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for turn in 0_u64.. {
+                if is_done.load(Ordering::Relaxed) {
+                    break;
+                }
+                other.write_at(turn % 2000 * BLOCK, &noise(turn, 4096)).expect("written");
+                match turn % 40 {
+                    7 => drop(other.snapshot(&format!("t{turn}"), Tags::new()).expect("taken")),
+                    17 => drop(clone.snapshot("passing", Tags::new()).expect("taken")),
+                    37 => clone.snapshot_named("passing").and_then(|one| one.delete()).expect("deleted"),
+                    turn if turn % 3 == 0 => place.pool.checkpoint().expect("made"),
+                    _ => {}
+                }
+            }
+        });
+        // The other thread ends whatever becomes of the questions.
+        let asked = catch_unwind(AssertUnwindSafe(|| ask(&place, 77, 2000)));
+        is_done.store(true, Ordering::Relaxed);
+        asked.unwrap_or_else(|panic| resume_unwind(panic));
+    });
 }

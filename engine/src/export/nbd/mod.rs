@@ -22,6 +22,7 @@ pub mod protocol;
 mod receive;
 mod reply;
 mod request;
+mod runs;
 mod send;
 mod server;
 mod statistics;
