@@ -40,7 +40,11 @@ pub(crate) enum VaultVerb {
     Send(VaultSend),
     /// List recovery points
     Points(VaultPoints),
-    /// Write a recovery point to a new volume, a file or stdout
+    /// Write a recovery point to a new volume, a file or stdout; or all volumes of a consistency group
+    ///
+    /// A group that was sent as one is restored as one: `firn vault restore main bank@tuesday` makes its volumes under
+    /// their own names, and a consistency group of them. It is refused before anything is written when one of the
+    /// volumes exists. Volumes that are not whole have the tag firn:restore; the same command begins anew with them.
     Restore(VaultRestore),
     /// List the objects of a vault, and what reaches them
     Ls(VaultLs),
@@ -175,12 +179,20 @@ pub(crate) struct VaultPoints {
 pub(crate) struct VaultRestore {
     /// The vault's name or address
     pub(crate) vault: String,
-    /// A recovery point: the first digits of its id, pg@nightly, pg for the newest one of a volume, or pg@2026-11-24T12:00 for
-    /// the newest at that time
+    /// A recovery point: the first digits of its id, pg@nightly, pg for the newest one of a volume, or pg@2026-11-24T12:00
+    /// for the newest at that time; or a consistency group in the same ways, such as bank@nightly
+    ///
+    /// Where a volume and a group have one name, write volume/pg or group/pg. group/ before the digits of a point's id
+    /// means the group that it was sent with.
+    #[arg(value_name = "POINT|GROUP[@SNAPSHOT]")]
     pub(crate) point: String,
-    /// A new volume; or a file, whose name has a slash in it, such as ./pg.img; or - for stdout
-    #[arg(long, value_name = "VOLUME|FILE|-")]
-    pub(crate) to: String,
+    /// A new volume; or a file, whose name has a slash in it, such as ./pg.img; or - for stdout. Of a group: VOLUME=NEW for
+    /// each volume that gets another name, or a directory for a file of each, such as ./bank/
+    #[arg(long, value_name = "VOLUME|FILE|-|VOLUME=NEW|DIR/")]
+    pub(crate) to: Vec<String>,
+    /// The consistency group that is made of a group's volumes [default: one of the same name, unless there is one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
     #[command(flatten)]
     pub(crate) unlock: Unlock,
     /// Only these bytes of it, as OFFSET:LENGTH, such as 1G:64K; to a file or stdout

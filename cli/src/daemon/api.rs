@@ -31,6 +31,7 @@ use crate::operation::snapshot::{
     SnapshotShow,
 };
 use crate::operation::vault::restore::VaultRestore;
+use crate::operation::vault::restore_group::VaultRestoreGroup;
 use crate::operation::vault::send::VaultSend;
 use crate::operation::volume::{
     VolumeCreate, VolumeDelete, VolumeList, VolumeRename, VolumeResize, VolumeShow, VolumeTag,
@@ -85,6 +86,7 @@ impl Api {
             .long::<Delta>()
             .long::<VaultSend>()
             .long::<VaultRestore>()
+            .long::<VaultRestoreGroup>()
     }
 
     /// Only what a monitoring system may ask.

@@ -7,6 +7,9 @@ use std::process::Command;
 use std::thread::park_timeout;
 use std::time::Duration;
 
+use serde_json::json;
+
+use crate::groups::{Source, groups, is, tags};
 use crate::shell::Shell;
 use crate::volume::{filled, vault};
 
@@ -79,4 +82,68 @@ fn two_restores_into_one_volume_are_refused() {
     shell.done(&["vault", "restore", "main", "pg", "--to", "pg2"]);
     shell.done(&["export", "pg2", "out"]);
     assert!(shell.read("out") == content);
+}
+
+/// Begins to restore a group, and ends it in its second volume, in the way that `end` does: the first, of which all is
+/// there, must not count either.
+fn ends_in_the_second_volume(end: impl FnOnce(&mut Shell, &mut Blocked)) {
+    let mut shell = Shell::served("64M");
+    let source = Source::known_to(&shell);
+    let restore = ["vault", "restore", "main", "shop@monday"];
+    let mut blocked = Blocked::new(&source.pack("pg"));
+    let mut first = shell.start(&restore);
+    while shell.run(&["volume", "show", "log"]).status != Some(0) || !is(&shell, "log", &source.log) {
+        assert!(
+            first.try_wait().expect("its state").is_none(),
+            "it ended before it came to the second volume"
+        );
+        park_timeout(Duration::from_millis(20));
+    }
+    let ran = shell.run(&restore);
+    assert!(ran.stderr.contains("another restore fills volume \"log\""), "{}", ran.stderr);
+    end(&mut shell, &mut blocked);
+    assert!(!first.wait().expect("it ends").success());
+    drop(blocked);
+    let unfinished = json!({ "firn:restore": "unfinished" });
+    assert_eq!((tags(&shell, "log"), tags(&shell, "pg")), (unfinished.clone(), unfinished));
+    assert_eq!(groups(&shell), json!([]));
+
+    shell.done(&restore);
+    assert!(is(&shell, "pg", &source.pg) && is(&shell, "log", &source.log));
+    assert_eq!((tags(&shell, "log"), tags(&shell, "pg")), (json!({}), json!({})));
+    assert_eq!(groups(&shell), json!([{ "shop": ["log", "pg"] }]));
+}
+
+#[test]
+fn no_volume_of_a_group_counts_when_the_restore_of_another_failed() {
+    ends_in_the_second_volume(|_, blocked| {
+        while !blocked.let_go() {
+            park_timeout(Duration::from_millis(20));
+        }
+    });
+}
+
+#[test]
+fn no_volume_of_a_group_counts_when_the_daemon_died_before_all_did() {
+    ends_in_the_second_volume(|shell, _| {
+        shell.kill();
+        shell.serve(&[]);
+    });
+}
+
+#[test]
+fn no_file_of_a_group_is_there_before_all_are() {
+    let shell = Shell::with_pool("64M");
+    let source = Source::known_to(&shell);
+    let mut blocked = Blocked::new(&source.pack("pg"));
+    let mut restore = shell.start(&["vault", "restore", "main", "shop@monday", "--to", "./files/"]);
+    while !blocked.let_go() {
+        assert!(!shell.exists("files/log.img"));
+        park_timeout(Duration::from_millis(20));
+    }
+    assert!(!restore.wait().expect("it ends").success(), "a pipe is no pack");
+    assert!(!shell.exists("files"), "nor the directory, which was made for them");
+    drop(blocked);
+    shell.done(&["vault", "restore", "main", "shop@monday", "--to", "./files/"]);
+    assert!(shell.read("files/log.img") == source.log && shell.read("files/pg.img") == source.pg);
 }

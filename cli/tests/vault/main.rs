@@ -6,6 +6,7 @@ mod shell;
 
 mod blocked;
 mod damage;
+mod groups;
 mod journey;
 mod keys;
 mod killed;

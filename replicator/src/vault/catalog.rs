@@ -39,6 +39,8 @@ pub struct LivePoint {
     pub time_ms: u64,
     /// The consistency group that it was sent with.
     pub group: Option<String>,
+    /// Points that its entry committed, itself included; those that left the vault since are counted too.
+    pub committed_together: usize,
     /// Until when it must be kept; the latest of all dates that it was given.
     pub retain_until_ms: Option<u64>,
     /// Until when, and how, everything it reaches is locked in the store.

@@ -234,7 +234,7 @@ impl Catalog {
             Action::Commit { points, group } => {
                 for point in points {
                     self.lock_key(point.key, point.locked);
-                    self.points.insert(point.id, live(point, group.as_ref(), entry));
+                    self.points.insert(point.id, live(point, points.len(), group.as_ref(), entry));
                 }
             }
             Action::Prune { points } => {
@@ -311,12 +311,13 @@ impl Catalog {
     }
 }
 
-fn live(point: &Committed, group: Option<&String>, entry: &Entry) -> LivePoint {
+fn live(point: &Committed, committed_together: usize, group: Option<&String>, entry: &Entry) -> LivePoint {
     LivePoint {
         committed: point.clone(),
         number: entry.number,
         time_ms: entry.time_ms,
         group: group.cloned(),
+        committed_together,
         retain_until_ms: point.retain_until_ms,
         locked: point.locked,
         holds: std::collections::BTreeMap::new(),

@@ -17,6 +17,7 @@ pub mod damage;
 mod fold;
 mod foundation;
 mod fresh;
+pub mod groups;
 mod hidden;
 mod hold;
 pub mod identity;

@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 
 /// Digits of an identity at least.
 const PREFIX_MIN: usize = 4;
-const LATEST: &str = "latest";
+pub(super) const LATEST: &str = "latest";
 
 impl Catalog {
     /// Points in the order in which they were committed; those of one entry by volume.
@@ -33,10 +33,7 @@ impl Catalog {
     /// [`Kind::NotFound`] when there is none; [`Kind::Invalid`] when there are several.
     pub fn choose(&self, text: &str) -> Result<&LivePoint> {
         let listed = self.listed();
-        let absent = || {
-            Error::new(Kind::NotFound, "find point", format!("{text:?} is no point of this vault"))
-                .hint("`firn vault points` lists them")
-        };
+        let absent = || absent(text);
         if text == LATEST {
             return listed.last().copied().ok_or_else(absent);
         }
@@ -44,7 +41,7 @@ impl Catalog {
         let of_volume: Vec<&LivePoint> =
             listed.iter().copied().filter(|point| point.committed.name == volume).collect();
         if !of_volume.is_empty() {
-            return choose_of(text, &of_volume, when)?.ok_or_else(absent);
+            return choose_of(text, &of_volume, when, "give the point's identity")?.ok_or_else(absent);
         }
         let is_prefix = text.len() >= PREFIX_MIN
             && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
@@ -63,12 +60,24 @@ impl Catalog {
     }
 }
 
-/// The point of a volume's, given in the order of their commits, that `when` names.
-fn choose_of<'a>(text: &str, points: &[&'a LivePoint], when: &str) -> Result<Option<&'a LivePoint>> {
+/// What is said of a name that no point has.
+pub(super) fn absent(text: &str) -> Error {
+    Error::new(Kind::NotFound, "find point", format!("{text:?} is no point of this vault"))
+        .hint("`firn vault points` lists them")
+}
+
+/// The point of a volume's or a group's, given in the order of their commits, that `when` names. `hint` says what to do
+/// where more than one pool has one of that name.
+pub(super) fn choose_of<'a>(
+    text: &str,
+    points: &[&'a LivePoint],
+    when: &str,
+    hint: &str,
+) -> Result<Option<&'a LivePoint>> {
     let pools: std::collections::BTreeSet<_> = points.iter().map(|point| point.committed.pool).collect();
     if pools.len() > 1 {
         let detail = format!("{text:?} is in {} pools that were sent here", pools.len());
-        return Err(Error::new(Kind::Invalid, "find point", detail).hint("give the point's identity"));
+        return Err(Error::new(Kind::Invalid, "find point", detail).hint(hint));
     }
     if when == LATEST {
         return Ok(points.last().copied());

@@ -2,9 +2,12 @@
 
 use firn_replicator::error::Kind;
 use firn_replicator::format::digest::Digest;
+use firn_replicator::vault::Vault;
 use firn_replicator::vault::catalog::Catalog;
+use firn_replicator::vault::commit::Commit;
+use firn_replicator::vault::groups::Named;
 
-use crate::sender::{Snapshot, send};
+use crate::sender::{Snapshot, send, upload};
 use crate::world::{DAY_MS, START_MS, store, vault};
 
 fn chosen(catalog: &Catalog, text: &str) -> Option<Digest> {
@@ -69,4 +72,84 @@ fn digits_that_several_points_begin_with_are_refused() {
         }
     }
     panic!("2000 hashes without one pair that agrees in 16 bits");
+}
+
+/// Commits snapshots with one entry, as the consistency group `group`.
+fn send_together(vault: &Vault, group: &str, snapshots: &[Snapshot]) -> Vec<Digest> {
+    let uploaded: Vec<_> = snapshots.iter().map(|snapshot| upload(vault, snapshot).unwrap()).collect();
+    let objects = uploaded.iter().flat_map(|one| one.objects.clone()).collect();
+    let points: Vec<_> = uploaded.into_iter().map(|one| one.committed).collect();
+    let ids = points.iter().map(|point| point.id).collect();
+    assert!(matches!(vault.commit(&points, Some(group), &objects).unwrap(), Commit::Done(_)));
+    ids
+}
+
+/// The points that `text` names, and whether as a group.
+fn found(catalog: &Catalog, text: &str) -> Result<(Vec<Digest>, bool), Kind> {
+    match catalog.find(text) {
+        Ok(Named::Point(point)) => Ok((vec![point.committed.id], false)),
+        Ok(Named::Group(group)) => {
+            assert_eq!(group.missing(), 0);
+            Ok((group.points.iter().map(|point| point.committed.id).collect(), true))
+        }
+        Err(error) => Err(error.kind()),
+    }
+}
+
+#[test]
+fn a_group_is_found_by_each_of_its_names() {
+    let store = store();
+    let vault = vault(&store, None);
+    let mut entries = Vec::new();
+    for (day, name) in (0_u8..).zip(["mon", "tue"]) {
+        store.set_clock_ms(START_MS + u64::from(day) * DAY_MS);
+        let snapshots = [1, 2].map(|volume| Snapshot::new(volume, name, &[b'a' + day]));
+        entries.push(send_together(&vault, "bank", &snapshots));
+    }
+    let alone = send(&vault, &Snapshot::new(1, "wed", b"z")).unwrap();
+    let catalog = vault.refresh().unwrap();
+    let group = |index: usize| Ok((entries[index].clone(), true));
+    let digits = entries[0][1].to_string();
+    for (text, expected) in [
+        ("bank", group(1)),
+        ("bank@latest", group(1)),
+        ("bank@mon", group(0)),
+        ("bank@2026-09-21", group(0)),
+        ("group/bank@tue", group(1)),
+        (&format!("group/{}", &digits[..12]), group(0)),
+        (&format!("group/{alone}"), Err(Kind::Invalid)),
+        ("bank@wed", Err(Kind::NotFound)),
+        ("group/till", Err(Kind::NotFound)),
+        ("volume/bank", Err(Kind::NotFound)),
+        ("vol1", Ok((vec![alone], false))),
+        ("latest", Ok((vec![alone], false))),
+        ("volume/vol2@mon", Ok((vec![entries[0][1]], false))),
+        (&digits, Ok((vec![entries[0][1]], false))),
+    ] {
+        assert_eq!(found(&catalog, text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn a_name_that_a_volume_and_a_group_have_must_say_which_is_meant() {
+    let store = store();
+    let vault = vault(&store, None);
+    let both = send_together(&vault, "vol1", &[1, 2].map(|volume| Snapshot::new(volume, "mon", b"a")));
+    let catalog = vault.refresh().unwrap();
+    let error = catalog.find("vol1@mon").unwrap_err();
+    assert_eq!(error.kind(), Kind::Invalid);
+    assert_eq!(error.next_step(), Some("say which is meant: volume/vol1@mon or group/vol1@mon"));
+    assert_eq!(found(&catalog, "group/vol1@mon"), Ok((both.clone(), true)));
+    assert_eq!(found(&catalog, "volume/vol1@mon"), Ok((vec![both[0]], false)));
+}
+
+#[test]
+fn a_group_that_lost_a_point_says_so() {
+    let store = store();
+    let vault = vault(&store, None);
+    let both = send_together(&vault, "bank", &[1, 2].map(|volume| Snapshot::new(volume, "mon", b"a")));
+    vault.remove_points(&both[..1], "by hand").unwrap();
+    let catalog = vault.refresh().unwrap();
+    let Ok(Named::Group(group)) = catalog.find("bank") else { panic!("it is a group") };
+    assert_eq!((group.points.len(), group.missing()), (1, 1));
 }

@@ -23,6 +23,8 @@ pub(super) struct PointView {
     pub(super) snapshot: String,
     /// The consistency group that it was sent with.
     group: Option<String>,
+    /// The number of the log's entry that committed it, and with it all of its group.
+    entry: u64,
     /// When the snapshot was taken, by the source's clock, in ms since 1970.
     taken_ms: u64,
     /// When it was committed, by the store's clock, in ms since 1970.
@@ -47,6 +49,7 @@ impl PointView {
             volume: committed.name.clone(),
             snapshot: committed.snapshot.clone(),
             group: point.group.clone(),
+            entry: point.number,
             taken_ms: committed.created_ms,
             committed_ms: point.time_ms,
             bytes: committed.bytes,
@@ -64,22 +67,25 @@ impl PointView {
         format!("{}@{}", self.volume, self.snapshot)
     }
 
-    fn row(&self) -> Vec<String> {
+    fn row(&self, has_groups: bool) -> Vec<String> {
         let mut kept: Vec<String> = self.holds.iter().map(|hold| format!("held:{hold}")).collect();
         if let Some(until) = self.retain_until_ms {
             let how = if self.is_locked { "locked until" } else { "until" };
             kept.push(format!("{how} {}", time::local(until)));
         }
-        vec![
-            self.id.short(),
-            self.full_name(),
+        let mut row = vec![self.id.short(), self.full_name()];
+        if has_groups {
+            row.push(super::super::or_dash(self.group.clone().unwrap_or_default()));
+        }
+        row.extend([
             time::local(self.taken_ms),
             if self.parent.is_none() { "baseline" } else { "increment" }.to_owned(),
             Size(self.bytes).to_string(),
             Size(self.changed_bytes).to_string(),
             Size(self.stored_bytes).to_string(),
             super::super::or_dash(kept.join(" ")),
-        ]
+        ]);
+        row
     }
 }
 
@@ -104,16 +110,19 @@ pub(super) fn list(vaults: &Vaults, points: VaultPoints) -> Result<Answer> {
         let text = format!("no recovery points{of}: `firn vault send VOLUME VAULT` makes one");
         return Answer::new(&points, text);
     }
-    let columns = [
-        Left("POINT"),
-        Left("SNAPSHOT"),
+    let has_groups = points.points.iter().any(|point| point.group.is_some());
+    let mut columns = vec![Left("POINT"), Left("SNAPSHOT")];
+    if has_groups {
+        columns.push(Left("GROUP"));
+    }
+    columns.extend([
         Left("TAKEN"),
         Left("KIND"),
         Right("SIZE"),
         Right("CHANGED"),
         Right("STORED"),
         Left("KEPT"),
-    ];
-    let text = table(&columns, points.points.iter().map(PointView::row));
+    ]);
+    let text = table(&columns, points.points.iter().map(|point| point.row(has_groups)));
     Answer::new(&points, text)
 }

@@ -1,7 +1,9 @@
-//! What a pool and a vault do together: sending a snapshot, and restoring a point to a volume.
+//! What a pool and a vault do together: sending a snapshot, and restoring a point to a volume or a group to its volumes.
 
 pub(crate) mod restore;
+pub(crate) mod restore_group;
 pub(crate) mod send;
+mod target;
 mod watched;
 
 use firn_replicator::format::digest::Digest;

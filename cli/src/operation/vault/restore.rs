@@ -1,24 +1,20 @@
 //! Restoring a point to a new volume.
-//!
-//! A volume that is being restored has the tag [`TAG`] until all of it is there and durable, so that one whose restore
-//! died is not taken for whole. The same restore then begins anew with it. Only one restore at a time fills a volume.
 
-use firn_engine::catalog::Tags;
 use firn_engine::error::{Error, Kind};
 use firn_engine::sys::{Clock, SystemClock};
-use firn_engine::volume::Volume;
+use firn_replicator::vault::catalog::{Catalog, LivePoint};
+use firn_replicator::vault::groups::Named;
 use firn_replicator::vault::restore::RestoreReport;
 use firn_replicator::vault::sink::VolumeSink;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Transferring;
+use super::target::{self, Target};
 use super::watched::watched;
 use crate::operation::{LongOperation, Route, Served, Told};
 use crate::vaults::Vaults;
 use crate::vaults::opening::{Purpose, Wanted};
-
-const TAG: &str = "firn:restore";
 
 /// A point to restore.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -55,6 +51,20 @@ pub(crate) struct Restored {
     pub(crate) seconds: f64,
 }
 
+/// The volume's point that `text` names.
+pub(crate) fn choose<'c>(catalog: &'c Catalog, text: &str) -> Result<&'c LivePoint, Error> {
+    match catalog.find(text)? {
+        Named::Point(point) => Ok(point),
+        Named::Group(group) => {
+            let detail = format!("{text:?} is a consistency group of {} volumes", group.points.len());
+            Err(Error::new(Kind::Invalid, "restore", detail).hint(
+                "without --to they get their own names; --to VOLUME=NEW gives one of them another, --to ./DIR/ writes a file \
+                 for each",
+            ))
+        }
+    }
+}
+
 impl Restored {
     /// What a report says of a restore to `to`.
     pub(crate) fn of(report: RestoreReport, snapshot: String, to: String, seconds: f64) -> Self {
@@ -81,43 +91,23 @@ impl LongOperation for VaultRestore {
         let vaults = Vaults::at(served.state.as_deref())?;
         let began = SystemClock.monotonic();
         let vault = self.vault.open(&vaults, Purpose::Read)?;
-        let chosen = vault.catalog().choose(&self.point)?.clone();
+        let chosen = choose(&vault.catalog(), &self.point)?.clone();
         let reader = vault.open_point(chosen.committed.id)?;
-        let busy = || {
-            let detail = format!("another restore fills volume {:?}", self.volume);
-            Error::new(Kind::Conflict, "restore", detail).hint(
-                "wait until it is done (it goes on when its command is interrupted), or name another volume",
-            )
-        };
-        let _filled = served.restoring.begin(&self.volume).ok_or_else(busy)?;
-        let volume = target(served, &self.volume, reader.point().bytes)?;
-        let snapshot = format!("{}@{}", chosen.committed.name, chosen.committed.snapshot);
+        let otherwise = "name another one; a clone or a rollback can then take its place";
+        let target = Target::claim(served, &self.volume, reader.point().bytes, otherwise)?;
+        let volume = target.emptied(served)?;
         let sink = VolumeSink { volume: volume.clone(), is_new: true };
         let report = watched(told, |meter| reader.restore(&sink, meter))?;
         served.pool.checkpoint()?;
         if report.lost_bytes == 0 {
-            volume.untag(TAG)?;
+            target::finish(&volume)?;
         }
         let took = SystemClock.monotonic().saturating_sub(began);
-        Ok(Restored::of(report, snapshot, self.volume, took.as_secs_f64()))
+        Ok(Restored::of(report, full_name(&chosen), self.volume, took.as_secs_f64()))
     }
 }
 
-/// A new volume, or one whose restore died, emptied.
-fn target(served: &Served, name: &str, bytes: u64) -> Result<Volume, Error> {
-    let unfinished = || Tags::from([(TAG.to_owned(), "unfinished".to_owned())]);
-    match served.pool.volume(name) {
-        Err(error) if error.kind() == Kind::NotFound => served.pool.create_volume(name, bytes, unfinished()),
-        Err(error) => Err(error),
-        Ok(volume) => {
-            let info = volume.info()?;
-            if !info.tags.contains_key(TAG) {
-                return Err(Error::new(Kind::Conflict, "restore", format!("a volume named {name:?} exists"))
-                    .hint("name another one; a clone or a rollback can then take its place"));
-            }
-            volume.resize(bytes, true)?;
-            volume.unmap(0, bytes)?;
-            Ok(volume)
-        }
-    }
+/// The snapshot of a point, as people write it.
+pub(crate) fn full_name(point: &LivePoint) -> String {
+    format!("{}@{}", point.committed.name, point.committed.snapshot)
 }
