@@ -41,7 +41,7 @@ const MESSAGES_MAX: usize = 1024;
 const COMPLETIONS_MAX: usize = 256;
 /// Device completions taken in one cycle. A device that has answered everything it had stands still until the first of
 /// those answers has gone out and the requests that follow from it have come in.
-const COMPLETIONS_STEP: usize = 4;
+const COMPLETIONS_STEP: usize = 2;
 /// Longest sleep: the core has timers that count seconds.
 const TICK: Duration = Duration::from_millis(100);
 /// Longest sleep while the core gives back room or brings its cache up to a checkpoint, a part in each turn.
