@@ -164,14 +164,16 @@ class Vault:
     def find(self, wanted):
         """The point that is meant by an id or its first digits, VOLUME@SNAPSHOT, or VOLUME for its newest."""
         if re.fullmatch("[0-9a-f]{64}", wanted):
-            return wanted
+            return self.catalog.current(wanted)
         volume, _, snapshot = wanted.partition("@")
         named = {id: point for id, point in self.catalog.points.items() if point["said"]["name"] == volume}
         if len({point["said"]["pool"] for point in named.values()}) > 1:
             raise Refused(f"{volume!r} is in more than one pool that was sent here: give a point's id, see list")
         found = sorted((point["number"], id) for id, point in named.items()
                        if snapshot in ("", point["said"]["snapshot"]))
-        ids = [id for _, id in found[-1:]] or [id for id in self.catalog.points if id.startswith(wanted)]
+        known = {*self.catalog.points, *self.catalog.forwarded}
+        begin = {self.catalog.current(id) for id in known if id.startswith(wanted)}
+        ids = [id for _, id in found[-1:]] or [id for id in begin if id in self.catalog.points]
         if len(ids) != 1:
             raise Refused(f"{wanted!r} is {'no' if not ids else 'more than one'} point: see list")
         return ids[0]

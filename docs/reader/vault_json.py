@@ -10,13 +10,13 @@ import re
 from vault_objects import VERSION, Refused, check, reading, unhex
 
 
-def parse(name, data):
-    """An object of a version that is known here.
+def parse(name, data, newest=VERSION):
+    """An object of a version that is known here, up to `newest`.
 
     Only what is proven, by a hash or a signature, goes in here: a flipped bit in a version is damage, no newer vault.
     """
     found = parse_unproven(name, data)
-    if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > VERSION:
+    if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > newest:
         raise Refused(f"{name}: it has format {found['format']}, a newer reader is needed")
     return found
 

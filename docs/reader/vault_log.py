@@ -10,6 +10,8 @@ from vault_json import (array, digest, flag, key_id, lock_mode, members, object_
                         text, whole)
 from vault_objects import VERSION, Damaged, check, reading, unhex
 
+# The version of entries that came with `forward`: the newest there is.
+FORWARD_VERSION = 2
 NO_KEY = "0" * 32
 
 ENTRY = members(format=whole, vault=key_id, number=whole, previous=digest, time_ms=whole,
@@ -25,6 +27,7 @@ ACTIONS = {
     "retain": members(points=array(digest), until_ms=whole, locked=optional(lock_mode)),
     "hold": members(point=digest, reason=text, locked=flag),
     "release": members(point=digest, reason=text),
+    "forward": members(points=array(members(**{"from": digest, "to": COMMITTED}))),
     "condemn": members(objects=array(object_name)),
     "acquit": members(objects=array(object_name)),
     "delete": members(objects=array(object_name)),
@@ -35,6 +38,19 @@ ACTIONS = {
     "add_signer": members(signer=digest, name=text),
     "remove_signer": members(signer=digest),
 }
+
+
+def raised(lock, mode, until_ms):
+    """A lock after one of this mode and date was set: it only ever gets stronger."""
+    if lock is None:
+        return {"mode": mode, "until_ms": until_ms}
+    modes = ("governance", "compliance")
+    return {"mode": max(lock["mode"], mode, key=modes.index), "until_ms": max(lock["until_ms"], until_ms)}
+
+
+def is_weaker(lock, than):
+    """Whether `lock` binds less than another."""
+    return than is not None and (lock is None or raised(lock, than["mode"], than["until_ms"]) != lock)
 
 
 class Catalog:
@@ -48,6 +64,7 @@ class Catalog:
         self.number, self.previous, self.time_ms = 0, "0" * 64, 0
         self.points, self.slots, self.keys, self.void = {}, {}, {}, []
         self.condemned, self.deleted, self.removed = set(), set(), set()
+        self.forwarded = {}
         self.settings = None
 
     def take(self, name, data):
@@ -62,8 +79,9 @@ class Catalog:
                     unhex(seal["signature"], 64), b"firn vault 1: log entry\n" + said)
             except InvalidSignature:
                 raise Damaged(name, "its signature is wrong") from None
-            entry = self.entry(name, parse(name, said))
-            check(rest == b"" and entry["format"] == VERSION and len(data) <= 4 << 20, name, "it is no entry")
+            entry = self.entry(name, parse(name, said, FORWARD_VERSION))
+            version = FORWARD_VERSION if entry["action"] == "forward" else VERSION
+            check(rest == b"" and entry["format"] == version and len(data) <= 4 << 20, name, "it is no entry")
             check(entry["vault"] == self.vault, name, "it is of another vault")
             check(entry["number"] == self.number + 1, name, f"it has number {entry['number']}")
             check(entry["previous"] == self.previous, name, "it does not follow the entry before: one was replaced")
@@ -102,6 +120,8 @@ class Catalog:
                 if point["id"] in self.points or f"points/{point['id']}" in self.deleted or not is_usable:
                     return "a point can't be committed again, nor under this key"
             return None if ids and len(set(ids)) == len(ids) else "it commits nothing, or a point twice"
+        if action == "forward":
+            return self.forward_contradiction(entry["points"])
         if action == "prune":
             for point in (self.points.get(pruned["id"]) for pruned in entry["points"]):
                 if point is None or self.must_stay(point, now_ms):
@@ -147,21 +167,56 @@ class Catalog:
             return "they may not sign anyway, or nobody could any more"
         return None
 
+    def forward_contradiction(self, points):
+        """Why points can't go on as others."""
+        old, new = [each["from"] for each in points], [each["to"]["id"] for each in points]
+        if not points or len(set(old)) < len(old) or len(set(new)) < len(new):
+            return "it forwards nothing, or a point twice"
+        for identity, to in zip(old, (each["to"] for each in points)):
+            point, key = self.points.get(identity), self.keys.get(to["key"])
+            if point is None or to["id"] in self.points or f"points/{to['id']}" in self.deleted:
+                return "there is no such point, or the other can't come"
+            if any(point["said"][member] != value for member, value in to.items()
+                   if member not in ("id", "retain_until_ms", "locked")) or (key and key["destroyed"]):
+                return "the other is not the same, or can't be read"
+            if (to["retain_until_ms"] or 0) < point["until_ms"] or is_weaker(to["locked"], point["locked"]):
+                return "a date never moves earlier, and a lock gets no weaker"
+        return None
+
+    def current(self, identity):
+        """What a point is called now: itself, or what took its place."""
+        while identity in self.forwarded and identity not in self.points:
+            identity = self.forwarded[identity]
+        return identity
+
     def apply(self, entry):
         action = entry["action"]
         if action == "init":
             self.settings = entry["settings"]
         elif action == "commit":
             for said in entry["points"]:
+                self.forwarded.pop(said["id"], None)
                 self.points[said["id"]] = {"said": said, "holds": set(), "until_ms": said["retain_until_ms"] or 0,
-                                           "group": entry["group"], "number": entry["number"]}
+                                           "group": entry["group"], "number": entry["number"],
+                                           "locked": said["locked"]}
                 self.lock_key(said["key"], said["locked"] and said["locked"]["until_ms"])
         elif action == "prune":
             for pruned in entry["points"]:
                 self.points.pop(pruned["id"], None)
+        elif action == "forward":
+            for each in entry["points"]:
+                to = each["to"]
+                point = self.points.pop(each["from"])
+                self.forwarded.pop(to["id"], None)
+                self.forwarded[each["from"]] = to["id"]
+                self.points[to["id"]] = {**point, "said": to, "until_ms": to["retain_until_ms"] or 0,
+                                         "locked": to["locked"]}
+                self.lock_key(to["key"], to["locked"] and to["locked"]["until_ms"])
         elif action == "retain":
             for point in map(self.points.get, entry["points"]):
                 point["until_ms"] = entry["until_ms"]
+                if entry["locked"]:
+                    point["locked"] = raised(point["locked"], entry["locked"], entry["until_ms"])
                 self.lock_key(point["said"]["key"], entry["locked"] and entry["until_ms"])
         elif action == "hold":
             self.points[entry["point"]]["holds"].add(entry["reason"])

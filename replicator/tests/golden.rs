@@ -2,7 +2,7 @@
 //! in `docs/reader` read.
 //!
 //! `golden/v1` holds two vaults, made by `golden/script.rs` with nothing but the formats: one that is not encrypted,
-//! and one that is. What they hold stands at the end of this file and can be followed in the script. A published
+//! and one that is. `golden/v2` holds one whose log needs a reader of version 2. What they hold stands at the end of this file and can be followed in the script. A published
 //! version's files never change; `FIRN_GOLDEN_WRITE=1` makes them anew while the version is not published yet, and
 //! what stands here, and the examples in `docs/format.md`, are then to be compared with the script again.
 
@@ -42,7 +42,8 @@ use structures::Seen;
 /// A golden vault's name, and its script.
 type Golden = (&'static str, fn() -> Objects);
 
-const VAULTS: [Golden; 2] = [("plain", script::plain), ("encrypted", script::encrypted)];
+const VAULTS: [Golden; 3] =
+    [("plain", script::plain), ("encrypted", script::encrypted), ("forwarded", script::forwarded)];
 
 /// Makes the golden files anew when that is asked for:
 /// `FIRN_GOLDEN_WRITE=1 cargo nextest run --release -p firn-replicator --test golden written_when_asked`.
@@ -65,7 +66,7 @@ fn structures_are_written_again_to_the_byte() {
         let vault = structures::open(&objects, &mut seen);
         vault.check_objects(&mut seen);
     }
-    assert_eq!(seen.actions.len(), 15, "every action of the log: {:?}", seen.actions);
+    assert_eq!(seen.actions.len(), 16, "every action of the log: {:?}", seen.actions);
     assert_eq!(seen.frames.len(), 6, "every content in every codec: {:?}", seen.frames);
     assert_eq!(seen.runs_in_points.iter().copied().collect::<Vec<_>>(), [0, 1, 2, 3], "{seen:?}");
     let rare = [seen.holes, seen.extents, seen.packs, seen.later_generations, seen.sealed_for_ever];
@@ -77,6 +78,7 @@ fn structures_are_written_again_to_the_byte() {
 fn the_library_opens_them() {
     for (name, secret) in [
         ("plain", None),
+        ("forwarded", None),
         ("encrypted", Some(Unlock::Passphrase(PASSPHRASE.to_owned().into()))),
         ("encrypted", Some(Unlock::KeyFile(Secret::new(KEY_FILE)))),
     ] {
@@ -86,7 +88,11 @@ fn the_library_opens_them() {
         let options = OpenOptions { unlock: secret, ..OpenOptions::default() };
         let vault = Vault::open(store, options).expect("a vault");
         let catalog = vault.catalog();
-        let expected = if name == "plain" { (8, LAST, vec![LAST]) } else { (4, 16, vec![]) };
+        let expected = match name {
+            "plain" => (8, LAST, vec![LAST]),
+            "forwarded" => (2, 7, vec![7]),
+            _ => (4, 16, vec![]),
+        };
         let void: Vec<u64> = catalog.void().iter().map(|void| void.number).collect();
         assert_eq!((catalog.points().len(), catalog.head().number, void), expected, "{name}");
         for (id, live) in catalog.points() {
@@ -121,6 +127,11 @@ fn the_reader_restores_every_live_point() {
     for &(point, expected) in PLAIN {
         assert_eq!(restore(&reader, &golden("plain"), point, &[]).expect(point), expected, "{point}");
     }
+    for &(point, expected) in FORWARDED {
+        assert_eq!(restore(&reader, &golden("forwarded"), point, &[]).expect(point), expected, "{point}");
+    }
+    // The name that the point had at first.
+    assert_eq!(restore(&reader, &golden("forwarded"), "b7fe404df7fb", &[]).expect("known"), FORWARDED[0].1);
     let secrets = Secrets::new();
     for &(point, expected) in ENCRYPTED {
         for secret in [secrets.passphrase(), secrets.key_file()] {
@@ -150,7 +161,11 @@ fn the_readme_says_what_each_point_holds() {
     let readme = fs::read_to_string(readme).expect("the page");
     assert!(readme.contains(PASSPHRASE));
     assert!(readme.contains(&fs::read_to_string(&secrets.1[1]).expect("a key file")));
-    for (name, points, secret) in [("plain", PLAIN, vec![]), ("encrypted", ENCRYPTED, secrets.key_file())] {
+    for (name, points, secret) in [
+        ("plain", PLAIN, vec![]),
+        ("encrypted", ENCRYPTED, secrets.key_file()),
+        ("forwarded", FORWARDED, vec![]),
+    ] {
         for (point, _) in points {
             let said = reader.run("restore", &golden(name), &[&[*point, "--to", "-"], &*secret].concat());
             let (id, bytes, hash) = (&said.err[..12], said.out.len(), Digest::of(&said.out));
@@ -179,6 +194,7 @@ fn the_reader_finds_whole_vaults_whole() {
     let secrets = Secrets::new();
     for (name, secret, points) in [
         ("plain", vec![], "8 points, 0 of them not read for want of a key, 0 objects damaged\n"),
+        ("forwarded", vec![], "2 points, 0 of them not read for want of a key, 0 objects damaged\n"),
         (
             "encrypted",
             secrets.key_file(),
@@ -415,7 +431,9 @@ const ENCRYPTED: &[(&str, &str)] = &[
     ("log@tuesday", "40l 24."),
 ];
 
-/// What the reader lists of both.
+const FORWARDED: &[(&str, &str)] = &[("db@tuesday", "4a 56b 4c"), ("db@wednesday", "2d 2a 56b 4c")];
+
+/// What the reader lists of all.
 const LISTED: &str = "\
 POINT         VOLUME@SNAPSHOT           TAKEN (UTC)                     BYTES  ENCRYPTED  KEPT
 2c3846e10c66  db@tuesday                2023-11-14 22:13:21           1310720         no  held: audit
@@ -434,4 +452,9 @@ d84fd8b17f24  log@tuesday               2023-11-14 22:13:27            262144   
 1f8b0bde5c17  db@wednesday              2023-11-14 22:13:28           1310720        yes  -
 a53c42d6f796  payroll@january           2023-11-14 22:13:33             65536        yes  -
 log: 16 entries, the last one has hash d39e80e175308a0c4839f55e5aa6ce82e1be03604d2779db22f5666801d6b465
+POINT         VOLUME@SNAPSHOT           TAKEN (UTC)                     BYTES  ENCRYPTED  KEPT
+edf52f4cec4a  db@tuesday                2023-11-14 22:13:21            262144         no  -
+d11154c235ed  db@wednesday              2023-11-14 22:13:24            262144         no  -
+log entry 7 counts for nothing: there is no such point, or the other can't come
+log: 7 entries, the last one has hash d492e0a1f5bad733aa4eb2dff6e424532b8480c8f77d94d5050f49c3f873a597
 ";

@@ -259,7 +259,10 @@ pub(crate) struct VaultPrune {
 pub(crate) struct VaultReclaim {
     #[command(flatten)]
     pub(crate) vault: OneVault,
-    /// Only say what would be deleted
+    /// First copy what is needed of packs that are mostly not, so that they can be given back whole
+    #[arg(long)]
+    pub(crate) compact: bool,
+    /// Only say what would be copied and deleted
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

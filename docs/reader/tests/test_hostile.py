@@ -163,15 +163,15 @@ class Log(Case):
     def test_a_newer_version_is_believed_only_of_those_who_may_sign(self):
         self.vault.commit(self.simple_point())
         next_entry = "log/0000000000000003"
-        self.vault.put(next_entry, b'x\n{"format":2}\n')
+        self.vault.put(next_entry, b'x\n{"format":3}\n')
         self.assertEqual(self.restore("db@a")[:2], (1, [7]))
         founder, self.vault.signing = self.vault.signing, Ed25519PrivateKey.generate()
-        self.vault.log("condemn", format=2, objects=[])
+        self.vault.log("condemn", format=3, objects=[])
         self.assertEqual(self.restore("db@a")[:2], (1, [7]))
         self.vault.signing, self.vault.number = founder, 2
         with open(self.vault.path("log/0000000000000002"), "rb") as file:
             self.vault.previous = firn_vault.blake3(file.read()).hexdigest()
-        self.vault.log("condemn", format=2, objects=[])
+        self.vault.log("condemn", format=3, objects=[])
         status, _, said = self.restore("db@a")
         self.assertEqual(status, 2)
         self.assertIn("a newer reader is needed", said)

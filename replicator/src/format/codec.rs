@@ -82,10 +82,11 @@ pub(crate) fn malformed(what: &'static str, detail: impl Into<String>) -> Error 
 
 /// A structure of a version that is not known here.
 pub(crate) fn too_new(what: &'static str, version: u16) -> Error {
-    Error::new(
-        Kind::Invalid,
-        what,
-        format!("it has format version {version}, this firn knows {}", super::VERSION),
-    )
-    .hint("use a newer firn")
+    newer_than(what, version, super::VERSION)
+}
+
+/// A structure of a version above the one, `known`, that is the newest here.
+pub(crate) fn newer_than(what: &'static str, version: u16, known: u16) -> Error {
+    let detail = format!("it has format version {version}, this firn knows {known}");
+    Error::new(Kind::Invalid, what, detail).hint("use a newer firn")
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
 use super::VERSION;
-use super::codec::{malformed, too_new};
+use super::codec::{malformed, newer_than};
 use super::digest::{Digest, KeyId, PoolId, Signer, VaultId};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Key, LockMode};
@@ -21,6 +21,8 @@ use crate::store::{Key, LockMode};
 const WHAT: &str = "read log entry";
 /// What is signed before the line itself, so that a signature is never one for something else.
 const SIGNED_FOR: &[u8] = b"firn vault 1: log entry\n";
+/// The version of entries that came with `forward`, and the newest there is.
+const FORWARD_VERSION: u16 = 2;
 /// Bytes of an entry at most.
 pub const ENTRY_BYTES_MAX: usize = 4 << 20;
 
@@ -100,6 +102,11 @@ pub enum Action {
         point: Digest,
         /// The hold's name.
         reason: String,
+    },
+    /// Points go on as others that hold the same, in other packs; each keeps its place, its group and its holds.
+    Forward {
+        /// The points.
+        points: Vec<Forwarded>,
     },
     /// Objects that nothing reaches, to be deleted one period later if that is still so.
     Condemn {
@@ -200,6 +207,25 @@ pub struct Pruned {
     pub reason: String,
 }
 
+/// A point, and the one that takes its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// The point that leaves.
+    pub from: Digest,
+    /// The one that comes: but for its identity, its date and its lock, what the log says of the other.
+    pub to: Committed,
+}
+
+impl Action {
+    /// The version of an entry's format that has it. Whoever knows only an older one must not read on.
+    pub fn format(&self) -> u16 {
+        match self {
+            Self::Forward { .. } => FORWARD_VERSION,
+            _ => VERSION,
+        }
+    }
+}
+
 /// An entry as it was stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
@@ -282,10 +308,14 @@ impl Signed {
 
     fn of(bytes: &[u8], line: &[u8], seal: &Seal) -> Result<Self> {
         let format = super::version_of(WHAT, line)?;
-        if format != VERSION {
-            return Err(too_new(WHAT, format));
+        if !(VERSION..=FORWARD_VERSION).contains(&format) {
+            return Err(newer_than(WHAT, format, FORWARD_VERSION));
         }
-        Ok(Self { entry: super::from_json(WHAT, line)?, signer: seal.signer, hash: Digest::of(bytes) })
+        let entry: Entry = super::from_json(WHAT, line)?;
+        match entry.action.format() == format {
+            true => Ok(Self { entry, signer: seal.signer, hash: Digest::of(bytes) }),
+            false => Err(malformed(WHAT, format!("its action is none of version {format}"))),
+        }
     }
 }
 

@@ -91,12 +91,16 @@ pub enum Promotion {
 
 /// What a pack of `blocks`, of which the points in question reach `live_blocks`, needs to be locked until a date.
 pub fn promotion(blocks: u32, live_blocks: u32, locked_until_ms: Option<u64>, until_ms: u64) -> Promotion {
-    let is_worth = u64::from(live_blocks) * 100 >= u64::from(blocks) * WORTH_PERCENT;
     match locked_until_ms {
         Some(locked_ms) if locked_ms >= until_ms => Promotion::Enough,
-        _ if is_worth => Promotion::Extend,
+        _ if is_worth_keeping(blocks, live_blocks) => Promotion::Extend,
         _ => Promotion::CopyForward,
     }
+}
+
+/// Whether enough of a pack lives for it to be kept as it is.
+pub fn is_worth_keeping(blocks: u32, live_blocks: u32) -> bool {
+    u64::from(live_blocks) * 100 >= u64::from(blocks) * WORTH_PERCENT
 }
 
 /// Of the objects that a point reaches, those that are not locked as long as it is wanted, or less strongly. A commit

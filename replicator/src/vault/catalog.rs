@@ -130,6 +130,8 @@ pub struct Catalog {
     pub(super) keys: BTreeMap<KeyId, DataKey>,
     pub(super) signers: BTreeMap<Signer, String>,
     pub(super) void: Vec<VoidEntry>,
+    /// What took the place of points that are not in the vault any more.
+    pub(super) forwarded: BTreeMap<Digest, Digest>,
     /// The latest date that a point was given, those that left the vault included.
     pub(super) kept_until_ms: Option<u64>,
 }
@@ -148,6 +150,7 @@ impl Catalog {
             keys: BTreeMap::new(),
             signers: BTreeMap::from([(founder, "founder".to_owned())]),
             void: Vec::new(),
+            forwarded: BTreeMap::new(),
             kept_until_ms: None,
         }
     }
@@ -172,13 +175,28 @@ impl Catalog {
         &self.points
     }
 
-    /// A point in the vault.
+    /// A point in the vault, or the one that took its place.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when it is not there.
+    /// [`Kind::NotFound`] when neither is there.
     pub fn point(&self, id: Digest) -> Result<&LivePoint> {
         let absent = || Error::new(Kind::NotFound, "find point", format!("{id} is not in the vault"));
-        self.points.get(&id).ok_or_else(absent)
+        self.points.get(&self.current(id)).ok_or_else(absent)
+    }
+
+    /// What a point is called now: itself, or the one that took its place, or that one's.
+    pub fn current(&self, id: Digest) -> Digest {
+        let mut current = id;
+        // Whatever comes into the vault is not forwarded any more, so this is no circle.
+        while let Some(next) = self.forwarded.get(&current).filter(|_| !self.points.contains_key(&current)) {
+            current = *next;
+        }
+        current
+    }
+
+    /// The points in whose place `id` stands.
+    pub fn forwarded_to(&self, id: Digest) -> impl Iterator<Item = Digest> {
+        self.forwarded.keys().copied().filter(move |old| *old != id && self.current(*old) == id)
     }
 
     /// The points of a volume, oldest first.

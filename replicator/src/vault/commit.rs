@@ -29,6 +29,16 @@ pub enum Commit {
     ParentGone(Digest),
 }
 
+/// What became of an entry by which points come to reach objects.
+pub(super) enum Reaching {
+    /// It is in the log.
+    Done(Box<Signed>),
+    /// It is not: a `delete` entry names these objects.
+    Deleted(BTreeSet<Key>),
+    /// It is not wanted any more.
+    Nothing,
+}
+
 impl Vault {
     /// Commits points, all of them or none. `objects` holds the names of all that they reach and their parents don't:
     /// runs and packs. Everything is in the store, and locked as the points say.
@@ -43,26 +53,49 @@ impl Vault {
     ) -> Result<Commit> {
         let mut reached = objects.clone();
         reached.extend(points.iter().map(|point| name::point(point.id)));
+        let mut refusal = None;
+        let reaching = self.append_reaching(&reached, &mut |catalog, _| {
+            refusal = refuse(catalog, points);
+            let commit = || Action::Commit { points: points.to_vec(), group: group.map(str::to_owned) };
+            Ok(refusal.is_none().then(commit))
+        })?;
+        match (reaching, refusal) {
+            (Reaching::Done(signed), _) => Ok(Commit::Done(signed)),
+            (Reaching::Deleted(objects), _) => Ok(Commit::Deleted(objects)),
+            (Reaching::Nothing, Some(refusal)) => Ok(refusal),
+            (Reaching::Nothing, None) => Err(Error::new(Kind::Bug, "commit points", "nobody refused it")),
+        }
+    }
+
+    /// Adds the entry that `decide` gives, by which points come to reach `reached`, unless one of these was deleted. An
+    /// entry that acquits those that are condemned goes before it.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub(super) fn append_reaching(
+        &self,
+        reached: &BTreeSet<Key>,
+        decide: &mut dyn FnMut(&Catalog, u64) -> Result<Option<Action>>,
+    ) -> Result<Reaching> {
         for _ in 0..RACES_MAX {
-            let mut refusal = None;
-            let signed = self.append(&mut |catalog, _| {
-                refusal = refuse(catalog, points, &reached);
-                if refusal.is_some() {
-                    return Ok(None);
-                }
-                let claim = claim(catalog, &reached);
-                Ok(Some(match claim.acquit.is_empty() {
-                    false => Action::Acquit { objects: claim.acquit },
-                    true => Action::Commit { points: points.to_vec(), group: group.map(str::to_owned) },
-                }))
+            let mut dead = BTreeSet::new();
+            let signed = self.append(&mut |catalog, clock_ms| {
+                dead.clear();
+                let Some(action) = decide(catalog, clock_ms)? else { return Ok(None) };
+                let claim = claim(catalog, reached);
+                // A dead name is not used again, whether its object is gone yet or not. Whoever deletes looks at the
+                // entries below its own in the same way: of the two, the one that comes second yields.
+                dead.extend(claim.dead);
+                let is_free = claim.acquit.is_empty();
+                let action = if is_free { action } else { Action::Acquit { objects: claim.acquit } };
+                Ok(dead.is_empty().then_some(action))
             })?;
-            match (refusal, signed) {
-                (Some(refusal), _) => return Ok(refusal),
-                (None, Some(signed)) if matches!(signed.entry.action, Action::Commit { .. }) => {
-                    return Ok(Commit::Done(Box::new(signed)));
-                }
-                // Acquitted: now the commit. Whoever condemns anew sees neither point nor commit, and waits his time.
-                _ => {}
+            match signed {
+                None if dead.is_empty() => return Ok(Reaching::Nothing),
+                None => return Ok(Reaching::Deleted(dead)),
+                // Acquitted: now the entry. Whoever condemns anew sees neither of them, and waits his time.
+                Some(signed) if matches!(signed.entry.action, Action::Acquit { .. }) => {}
+                Some(signed) => return Ok(Reaching::Done(Box::new(signed))),
             }
         }
         let detail = "what it reaches was condemned each time that it was acquitted";
@@ -74,16 +107,10 @@ fn claim(catalog: &Catalog, reached: &BTreeSet<Key>) -> Claim {
     Claim::of(reached.iter().map(|key| (key, catalog.standing(key, false))))
 }
 
-fn refuse(catalog: &Catalog, points: &[Committed], reached: &BTreeSet<Key>) -> Option<Commit> {
+fn refuse(catalog: &Catalog, points: &[Committed]) -> Option<Commit> {
     let is_live = |id: &Digest| catalog.points().contains_key(id);
     if points.iter().all(|point| is_live(&point.id)) {
         return Some(Commit::Present);
     }
-    if let Some(parent) = points.iter().filter_map(|point| point.parent).find(|parent| !is_live(parent)) {
-        return Some(Commit::ParentGone(parent));
-    }
-    // A dead name is not used again, whether its object is gone yet or not. Whoever deletes looks at the entries below
-    // its own in the same way: of the two, the one that comes second yields.
-    let dead = claim(catalog, reached).dead;
-    (!dead.is_empty()).then(|| Commit::Deleted(dead.into_iter().collect()))
+    points.iter().filter_map(|point| point.parent).find(|parent| !is_live(parent)).map(Commit::ParentGone)
 }

@@ -6,6 +6,8 @@
 //!    point is not pruned, and a date does not move earlier. A writer meets the same objection before it writes.
 //! 3. The names in a `delete` entry count even if it is void: somebody may have deleted the objects.
 
+mod forward;
+
 use std::collections::BTreeSet;
 
 use super::catalog::{Catalog, DataKey, Head, Hold, KeySlot, LivePoint, VoidEntry};
@@ -21,7 +23,7 @@ impl Catalog {
     /// The entry that comes next, with `clock_ms` of the store.
     pub(super) fn next_entry(&self, who: &Who, clock_ms: u64, action: Action) -> Entry {
         Entry {
-            format: crate::format::VERSION,
+            format: action.format(),
             vault: self.vault,
             number: self.head.number + 1,
             previous: self.head.hash,
@@ -112,6 +114,7 @@ impl Catalog {
                     (!live.holds.contains_key(reason)).then(|| format!("point {point} has no hold {reason}"))
                 }
             },
+            Action::Forward { points } => self.objection_to_forward(points),
             Action::Condemn { objects } => objects.iter().find_map(|key| self.objection_to_condemn(key)),
             Action::Acquit { objects } => {
                 let acquitted = objects.iter().find(|key| !self.condemned.contains_key(*key));
@@ -234,6 +237,7 @@ impl Catalog {
             Action::Commit { points, group } => {
                 for point in points {
                     self.lock_key(point.key, point.locked);
+                    self.forwarded.remove(&point.id);
                     self.points.insert(point.id, live(point, points.len(), group.as_ref(), entry));
                 }
             }
@@ -242,16 +246,7 @@ impl Catalog {
             }
             Action::Retain { points, until_ms, locked } => {
                 let locked = locked.map(|mode| Retention { mode, until_ms: *until_ms });
-                for id in points {
-                    if let Some(key) = self.points.get(id).map(|live| live.committed.key) {
-                        self.lock_key(key, locked);
-                    }
-                }
-                self.each_point(points, |live| {
-                    live.retain_until_ms = live.retain_until_ms.max(Some(*until_ms));
-                    let wanted = locked.and_then(|locked| lock::raise(live.locked, locked));
-                    live.locked = wanted.or(live.locked);
-                });
+                self.take_retain(points, *until_ms, locked);
             }
             Action::Hold { point, reason, locked } => self.each_point(&[*point], |live| {
                 live.holds.insert(reason.clone(), Hold { time_ms, locked: *locked });
@@ -259,6 +254,7 @@ impl Catalog {
             Action::Release { point, reason } => self.each_point(&[*point], |live| {
                 live.holds.remove(reason);
             }),
+            Action::Forward { points } => points.iter().for_each(|forwarded| self.take_forward(forwarded)),
             Action::Condemn { objects } => {
                 self.condemned.extend(objects.iter().map(|key| (key.clone(), time_ms)));
             }
@@ -297,6 +293,19 @@ impl Catalog {
             Action::AddSigner { signer, name } => drop(self.signers.insert(*signer, name.clone())),
             Action::RemoveSigner { signer } => drop(self.signers.remove(signer)),
         }
+    }
+
+    fn take_retain(&mut self, points: &[Digest], until_ms: u64, locked: Option<Retention>) {
+        for id in points {
+            if let Some(key) = self.points.get(id).map(|live| live.committed.key) {
+                self.lock_key(key, locked);
+            }
+        }
+        self.each_point(points, |live| {
+            live.retain_until_ms = live.retain_until_ms.max(Some(until_ms));
+            let wanted = locked.and_then(|locked| lock::raise(live.locked, locked));
+            live.locked = wanted.or(live.locked);
+        });
     }
 
     fn lock_key(&mut self, key: KeyId, locked: Option<Retention>) {

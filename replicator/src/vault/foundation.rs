@@ -30,11 +30,10 @@ fn period_end_ms(until_ms: u64) -> u64 {
 /// The latest date that an entry gives to points; nothing when it gives none. No later than a date can be that firn
 /// gives: else one entry with an impossible one would be the last that a store takes.
 pub(super) fn date_given(action: &Action, time_ms: u64) -> Option<u64> {
+    let dates = |point: &Committed| point.retain_until_ms.max(point.locked.map(|lock| lock.until_ms));
     let latest = match action {
-        Action::Commit { points, .. } => {
-            let dates = |point: &Committed| point.retain_until_ms.max(point.locked.map(|lock| lock.until_ms));
-            points.iter().filter_map(dates).max()
-        }
+        Action::Commit { points, .. } => points.iter().filter_map(dates).max(),
+        Action::Forward { points } => points.iter().filter_map(|forwarded| dates(&forwarded.to)).max(),
         Action::Retain { until_ms, .. } => Some(*until_ms),
         _ => None,
     };

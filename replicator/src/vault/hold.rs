@@ -7,9 +7,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Vault;
 use super::catalog::{Catalog, LivePoint};
 use super::lock::hold_objects;
+use super::reach::Reach;
+use super::{RACES_MAX, Vault};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::Digest;
 use crate::format::entry::Action;
@@ -29,16 +30,34 @@ impl Vault {
             let detail = format!("a hold's name has 1 to {REASON_BYTES_MAX} bytes");
             return Err(Error::new(Kind::Invalid, "hold point", detail));
         }
-        self.refresh()?.point(point)?;
+        for _ in 0..RACES_MAX {
+            let catalog = self.refresh()?;
+            let current = catalog.point(point)?.committed.id;
+            match self.try_hold(current, reason) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // It went on as another one under our hands.
+                Err(_) if self.refresh()?.current(current) != current => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::new(Kind::Retry, "hold point", "it went on as another one each time"))
+    }
+
+    /// Whether the point was still called so when it was held.
+    fn try_hold(&self, point: Digest, reason: &str) -> Result<bool> {
         let locked = self.store.capabilities().legal_hold;
         if locked {
             hold_objects(self.store.as_ref(), &self.needed_by(point)?, true)?;
         }
+        let mut has_moved = false;
         self.append(&mut |catalog, _| {
-            let is_held = catalog.point(point)?.holds.contains_key(reason);
-            Ok((!is_held).then(|| Action::Hold { point, reason: reason.to_owned(), locked }))
+            let live = catalog.point(point)?;
+            has_moved = live.committed.id != point;
+            let is_wanted = !has_moved && !live.holds.contains_key(reason);
+            Ok(is_wanted.then(|| Action::Hold { point, reason: reason.to_owned(), locked }))
         })?;
-        Ok(())
+        Ok(!has_moved)
     }
 
     /// Releases a hold.
@@ -47,9 +66,10 @@ impl Vault {
     /// [`Kind::NotFound`] when there is no such hold; as [`append`](Self::append). After an error objects may be held in
     /// the store still: holding the point and releasing it again lets them go.
     pub fn release(&self, point: Digest, reason: &str) -> Result<()> {
-        let mut is_locked = false;
+        let (mut is_locked, mut point) = (false, point);
         self.append(&mut |catalog, _| {
             let live = catalog.point(point)?;
+            point = live.committed.id;
             if !live.holds.contains_key(reason) {
                 let detail = format!("point {point} is not held as {reason:?}");
                 return Err(Error::new(Kind::NotFound, "release point", detail));
@@ -63,10 +83,19 @@ impl Vault {
         }
     }
 
-    /// Takes the store's hold from what `point` needs, except what is needed by points that are held still.
-    fn let_go(&self, point: Digest) -> Result<()> {
+    /// Takes the store's hold from what `point` needs, and from what it needed while it was called otherwise, except
+    /// what is needed by points that are held still.
+    pub(super) fn let_go(&self, point: Digest) -> Result<()> {
         let catalog = self.refresh()?;
         let mut objects = self.needed_by(point)?;
+        for old in catalog.forwarded_to(catalog.current(point)) {
+            let mut reach = Reach::default();
+            match reach.add(self, old) {
+                // It was given back already, or is about to be.
+                Err(error) if error.kind() == Kind::Damaged => {}
+                added => added.map(|()| objects.extend(reach.objects().iter().cloned()))?,
+            }
+        }
         for held in held_points(&catalog) {
             let needed = self.needed_by(held)?;
             objects = &objects - &needed;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::workers;
 use crate::error::{Error, Kind, Result};
-use crate::policy::lock;
+use crate::policy::lock::{self, Locks};
 use crate::store::{Key, Retention, Store};
 
 /// How often an object is put under legal hold before the store is not believed: whoever releases another point at the
@@ -54,6 +54,17 @@ pub fn hold_objects(store: &dyn Store, objects: &BTreeSet<Key>, held: bool) -> R
             false => Err(broken("hold object", key)),
         }
     })
+}
+
+/// The locks that are on an object in the store.
+///
+/// # Errors
+/// What the store said.
+pub(super) fn locks_on(store: &dyn Store, key: &Key) -> Result<Locks> {
+    let can = store.capabilities();
+    let retention = if can.retention { store.retention(key)? } else { None };
+    let locks = retention.map_or(Locks::default(), Locks::from);
+    Ok(Locks { is_held: can.legal_hold && store.legal_hold(key)?, ..locks })
 }
 
 fn broken(operation: &'static str, key: &Key) -> Error {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use super::container::{ContainerWriter, Sealed};
 use crate::error::{Error, Kind, Result};
-use crate::format::container::{Header, Row};
+use crate::format::container::{Content, Header, Row};
 use crate::format::name::{Class, PackName};
 use crate::format::pack_list::PackRef;
 use crate::store::{Key, Store};
@@ -16,6 +16,7 @@ use crate::store::{Key, Store};
 pub(crate) const PACK_BYTES: u64 = 64 << 20;
 /// Frames at which it is closed, so that its table stays below 4 MiB.
 const PACK_FRAMES_MAX: u32 = 1 << 16;
+const BLOCK_LEN: usize = 4096;
 /// Blocks of a frame.
 pub(crate) const FRAME_BLOCKS: u32 = 16;
 
@@ -79,11 +80,33 @@ pub(crate) fn publish(
     packs: &Receiver<Packed<'_>>,
 ) -> Result<Vec<PackRef>> {
     let mut published = Vec::new();
-    for Packed { sealed, blocks } in packs {
-        let finished = sealed.finished;
-        let name = |generation| PackName { class: class.clone(), period, id: finished.id, generation };
-        let generation = sealed.publish(store, |generation| name(generation).key(), is_used_up)?;
-        published.push(PackRef { name: name(generation), shape: finished.shape, blocks, live_blocks: 0 });
+    for packed in packs {
+        published.push(publish_one(store, class, period, is_used_up, packed)?);
     }
     Ok(published)
+}
+
+/// Publishes a pack.
+pub(crate) fn publish_one(
+    store: &dyn Store,
+    class: &Class,
+    period: u32,
+    is_used_up: &dyn Fn(&Key) -> bool,
+    packed: Packed<'_>,
+) -> Result<PackRef> {
+    let Packed { sealed, blocks } = packed;
+    let finished = sealed.finished;
+    let name = |generation| PackName { class: class.clone(), period, id: finished.id, generation };
+    let generation = sealed.publish(store, |generation| name(generation).key(), is_used_up)?;
+    Ok(PackRef { name: name(generation), shape: finished.shape, blocks, live_blocks: 0 })
+}
+
+/// Checks that the row is of a frame that a pack of so many blocks has there.
+pub(crate) fn check_row(row: &Row, pack: &PackRef, index: u32) -> Result<()> {
+    let blocks = pack.blocks.saturating_sub(index * FRAME_BLOCKS).min(FRAME_BLOCKS);
+    if row.content == Content::Blocks && row.content_bytes as usize == blocks as usize * BLOCK_LEN {
+        return Ok(());
+    }
+    let detail = format!("frame {index} has {} bytes of {:?}", row.content_bytes, row.content);
+    Err(Error::new(Kind::Damaged, "read pack", detail))
 }

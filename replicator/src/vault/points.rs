@@ -1,11 +1,14 @@
 //! Points by the names that people give them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use super::catalog::{Catalog, LivePoint};
 use crate::error::{Error, Kind, Result};
+use crate::format::digest::Digest;
 
 /// Digits of an identity at least.
 const PREFIX_MIN: usize = 4;
@@ -45,10 +48,11 @@ impl Catalog {
         }
         let is_prefix = text.len() >= PREFIX_MIN
             && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        let mut matching = listed
-            .iter()
-            .copied()
-            .filter(|point| is_prefix && point.committed.id.to_string().starts_with(text));
+        let is_meant = |id: &Digest| is_prefix && id.to_string().starts_with(text);
+        // A point that went on as another one is found by either name.
+        let ids = self.points.keys().chain(self.forwarded.keys()).filter(|id| is_meant(id));
+        let matching: BTreeSet<Digest> = ids.map(|id| self.current(*id)).collect();
+        let mut matching = matching.iter().filter_map(|id| self.points.get(id));
         match (matching.next(), matching.next()) {
             (Some(point), None) => Ok(point),
             (Some(_), Some(_)) => {

@@ -81,11 +81,12 @@ impl Vault {
     /// [`Kind::NotFound`](crate::error::Kind::NotFound) for one that is not there,
     /// [`Kind::Conflict`](crate::error::Kind::Conflict) for one that is held or retained; as [`append`](Self::append).
     pub fn remove_points(&self, points: &[Digest], reason: &str) -> Result<()> {
-        let pruned = |id: &Digest| Pruned { id: *id, reason: reason.to_owned() };
+        let pruned = |id: Digest| Pruned { id, reason: reason.to_owned() };
         for part in points.chunks(POINTS_MAX) {
             self.append(&mut |catalog, _| {
-                part.iter().try_for_each(|id| catalog.point(*id).map(|_| ()))?;
-                Ok(Some(Action::Prune { points: part.iter().map(pruned).collect() }))
+                let current = part.iter().map(|id| catalog.point(*id).map(|live| live.committed.id));
+                let ids = current.collect::<Result<BTreeSet<Digest>>>()?;
+                Ok(Some(Action::Prune { points: ids.into_iter().map(pruned).collect() }))
             })?;
         }
         Ok(())

@@ -100,7 +100,8 @@ impl Vault {
     /// As [`Reach::add`].
     pub fn needed_by(&self, id: Digest) -> Result<BTreeSet<Key>> {
         let catalog = self.catalog();
-        let key = catalog.point(id)?.committed.key;
+        let committed = &catalog.point(id)?.committed;
+        let (id, key) = (committed.id, committed.key);
         let mut reach = Reach::default();
         reach.add(self, id)?;
         if reach.has_destroyed() {

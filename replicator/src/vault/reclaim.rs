@@ -9,13 +9,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Catalog;
+use super::lock::locks_on;
 use super::reach::Reach;
 use super::{Vault, workers};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::Digest;
 use crate::format::entry::Action;
 use crate::format::name;
-use crate::policy::lock::Locks;
 use crate::policy::reclaim::{Amount, Limits, Plan, Ruling, Why, rule};
 use crate::store::{Key, ObjectInfo, each_object};
 
@@ -171,15 +171,8 @@ impl<'a> Reclaim<'a> {
     fn rule(&self, catalog: &Catalog, object: &ObjectInfo, clock_ms: u64) -> Result<Ruling> {
         let key = &object.key;
         let is_reached = self.reach.contains(self.vault, key)?;
-        let locks = || self.locks(key).ok();
+        let locks = || locks_on(self.vault.store().as_ref(), key).ok();
         Ok(rule(object, catalog.standing(key, is_reached), self.limits, clock_ms, locks))
-    }
-
-    fn locks(&self, key: &Key) -> Result<Locks> {
-        let (store, can) = (self.vault.store(), self.vault.store().capabilities());
-        let retention = if can.retention { store.retention(key)? } else { None };
-        let locks = retention.map_or(Locks::default(), Locks::from);
-        Ok(Locks { is_held: can.legal_hold && store.legal_hold(key)?, ..locks })
     }
 
     /// Names in an entry those of `objects` of which `ruling` is still true, and says which.

@@ -140,6 +140,13 @@ impl Actor<'_> {
         if self.is_once_in(2) {
             self.prune()?;
         }
+        if self.is_once_in(2) {
+            let report = self.vault.compact()?;
+            if let Some(unknown) = report.unknown {
+                self.scene.complain(format!("compaction does not know what points see: {unknown}"));
+            }
+            self.scene.tally.forwarded.add(report.points);
+        }
         let limits = self.scene.limits;
         let deleted = match self.scene.leaves == Leaves::RuleD {
             true => careless::reclaim(&self.vault, limits)?,

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use firn_replicator::error::Result;
 use firn_replicator::format::digest::Digest;
-use firn_replicator::format::entry::{Action, Entry, Signed};
+use firn_replicator::format::entry::{Action, Entry, Forwarded, Signed};
 use firn_replicator::format::name;
 use firn_replicator::policy::lock;
 use firn_replicator::store::{MemoryStore, Store};
@@ -54,6 +54,8 @@ fn reach_fault(scene: &Scene<'_>, vault: &Vault, catalog: &Catalog) -> Option<St
         Ok(reach) => reach,
         Err(error) => return Some(error.to_string()),
     };
+    let successors = catalog.points().keys().filter(|id| catalog.forwarded_to(**id).next().is_some()).count();
+    scene.tally.successors.add(u64::try_from(successors).unwrap());
     let renamed = reach.objects().iter().filter(|key| key.as_str().ends_with(".1")).count();
     scene.tally.renamed.add(u64::try_from(renamed).unwrap());
     let deleted = reach.objects().iter().find(|key| catalog.is_deleted(key));
@@ -66,13 +68,15 @@ fn protection_fault(
     live: &LivePoint,
     holds_stand: bool,
 ) -> Result<Option<String>> {
+    // A lock that has ended by the log's time binds nobody.
+    let lasting = live.locked.filter(|locked| locked.until_ms > vault.catalog().head().time_ms);
     let is_held = holds_stand && live.holds.values().any(|hold| hold.locked);
-    if live.locked.is_none() && !is_held {
+    if lasting.is_none() && !is_held {
         return Ok(None);
     }
     for key in vault.needed_by(live.committed.id)? {
         let present = scene.store.retention(&key)?;
-        if live.locked.is_some_and(|locked| lock::raise(present, locked).is_some()) {
+        if lasting.is_some_and(|locked| lock::raise(present, locked).is_some()) {
             return Ok(Some(format!("{key} is not locked as long as the log says")));
         }
         if is_held && !scene.store.legal_hold(&key)? {
@@ -101,7 +105,7 @@ fn content_fault(scene: &Scene<'_>, vault: &Vault, live: &LivePoint) -> Result<O
 fn prune_fault(entries: &[Entry], catalog: &Catalog) -> Option<String> {
     let mut holds = BTreeMap::<Digest, BTreeSet<&str>>::new();
     let mut dates = BTreeMap::<Digest, u64>::new();
-    let mut move_date = |id: Digest, until_ms: u64| {
+    let move_date = |dates: &mut BTreeMap<Digest, u64>, id: Digest, until_ms: u64| {
         let date = dates.entry(id).or_default();
         *date = (*date).max(until_ms);
         *date
@@ -111,12 +115,12 @@ fn prune_fault(entries: &[Entry], catalog: &Catalog) -> Option<String> {
         match &entry.action {
             Action::Commit { points, .. } => {
                 for point in points {
-                    move_date(point.id, point.retain_until_ms.unwrap_or(0));
+                    move_date(&mut dates, point.id, point.retain_until_ms.unwrap_or(0));
                 }
             }
             Action::Retain { points, until_ms, .. } => {
                 for id in points {
-                    move_date(*id, *until_ms);
+                    move_date(&mut dates, *id, *until_ms);
                 }
             }
             Action::Hold { point, reason, .. } => drop(holds.entry(*point).or_default().insert(reason)),
@@ -126,12 +130,24 @@ fn prune_fault(entries: &[Entry], catalog: &Catalog) -> Option<String> {
             Action::Prune { points } => {
                 for pruned in points {
                     let is_held = holds.get(&pruned.id).is_some_and(|holds| !holds.is_empty());
-                    if is_held || move_date(pruned.id, 0) > entry.time_ms {
+                    if is_held || move_date(&mut dates, pruned.id, 0) > entry.time_ms {
                         return Some(format!(
                             "entry {} prunes point {}, which must stay",
                             entry.number, pruned.id
                         ));
                     }
+                }
+            }
+            Action::Forward { points } => {
+                for Forwarded { from, to } in points {
+                    let held = holds.remove(from).unwrap_or_default();
+                    holds.insert(to.id, held);
+                    let date = move_date(&mut dates, *from, 0);
+                    move_date(&mut dates, to.id, date);
+                    if to.retain_until_ms.unwrap_or(0) < date {
+                        return Some(format!("entry {} moves a date earlier", entry.number));
+                    }
+                    move_date(&mut dates, to.id, to.retain_until_ms.unwrap_or(0));
                 }
             }
             _ => {}

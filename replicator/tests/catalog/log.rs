@@ -145,11 +145,11 @@ fn a_stranger_s_entry_is_damage_and_a_stranger_writes_none() {
 #[test]
 fn a_newer_version_is_believed_only_of_those_who_may_sign() {
     for (signer, kind, words) in
-        [(1, Kind::Invalid, "it has format version 2"), (2, Kind::Damaged, "who may not sign")]
+        [(1, Kind::Invalid, "it has format version 3"), (2, Kind::Damaged, "who may not sign")]
     {
         let (store, vault, ids) = with_points();
         let action = Action::Prune { points: vec![Pruned { id: ids[0], reason: "x".into() }] };
-        forge_of(2, &store, &vault, signer, action);
+        forge_of(3, &store, &vault, signer, action);
         says(&refusal(open(store)), kind, words);
         assert_eq!(vault.check().unwrap().findings[0].object, name::entry(5));
     }

@@ -6,6 +6,7 @@ mod actor;
 mod beginning;
 mod careless;
 mod cells;
+mod forward;
 mod foundation;
 mod judge;
 mod keys;

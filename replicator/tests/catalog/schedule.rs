@@ -68,6 +68,10 @@ pub(crate) struct Tally {
     /// Objects that live points reach under another name, since the first is dead.
     pub(crate) renamed: Count,
     pub(crate) restored: Count,
+    /// Points that a compaction let go on as others.
+    pub(crate) forwarded: Count,
+    /// Live points that took the place of others, dates that were moved included.
+    pub(crate) successors: Count,
 }
 
 /// What the actors of one schedule have in common.
@@ -216,6 +220,8 @@ fn no_schedule_loses_what_a_live_point_reaches() {
         (&tally.refused, SCHEDULES / 10_000),
         (&tally.renamed, SCHEDULES / 100),
         (&tally.restored, SCHEDULES),
+        (&tally.forwarded, SCHEDULES / 100),
+        (&tally.successors, SCHEDULES / 100),
     ];
     let is_met = |(count, least): (&Count, u64)| count.0.load(Ordering::Relaxed) >= least;
     assert!(!is_whole || wanted.into_iter().all(is_met), "{tally:?}");

@@ -7,9 +7,10 @@ use firn_replicator::store::Key;
 
 use crate::script::Objects;
 
-/// The files of format version 1.
+/// The files of a golden vault, by the format version that it needs.
 pub(crate) fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name)
+    let version = if name == "forwarded" { "v2" } else { "v1" };
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version).join(name)
 }
 
 /// Writes a vault where nothing is.

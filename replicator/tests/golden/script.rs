@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
 use firn_replicator::format::digest::{Digest, KeyId, Signer, VaultId};
-use firn_replicator::format::entry::{Action, Committed, Pruned};
+use firn_replicator::format::entry::{Action, Committed, Forwarded, Pruned};
 use firn_replicator::format::name;
 use firn_replicator::format::secret::Secret;
 use firn_replicator::format::settings::{Cipher, Settings};
@@ -106,6 +106,26 @@ pub(crate) fn plain() -> Objects {
     prune(w, &[(monday, "not among the newest 5 of class standard")]);
     // Void: a point that is held stays, and so does what would have been pruned with it.
     prune(w, &[(wednesday, "asked for by name"), (tuesday, "asked for by name")]);
+    writer.objects
+}
+
+/// A vault in which a point went on as another one: of the packs of its baseline almost nothing lived.
+pub(crate) fn forwarded() -> Objects {
+    let mut writer = begin(VaultId(*b"golden vault 2 f"), Cipher::None, None);
+    let w = &mut writer;
+    w.volume(1, "db", 64, KeyId::default());
+    let point = w.send(1, "monday", &[(0..64, b'a')]);
+    let monday = commit(w, vec![point]);
+    let tuesday = w.send(1, "tuesday", &[(4..60, b'b'), (60..64, b'c')]);
+    commit(w, vec![tuesday.clone()]);
+    prune(w, &[(monday, "older than a day")]);
+    let there = w.forward(1, &tuesday, &[(0..4, b'a'), (4..60, b'b'), (60..64, b'c')]);
+    w.log(Action::Forward { points: vec![there] });
+    let point = w.send(1, "wednesday", &[(0..2, b'd')]);
+    commit(w, vec![point]);
+    // Void: what left goes nowhere any more.
+    let nowhere = Committed { id: Digest::of(b"nowhere"), ..tuesday.clone() };
+    w.log(Action::Forward { points: vec![Forwarded { from: tuesday.id, to: nowhere }] });
     writer.objects
 }
 

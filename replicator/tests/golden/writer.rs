@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use firn_replicator::format::VERSION;
 use firn_replicator::format::container::{Builder, Content, Finished, Header, Role};
 use firn_replicator::format::digest::{Digest, KeyId, PoolId, VaultId};
-use firn_replicator::format::entry::{Action, Committed, Entry, Who};
+use firn_replicator::format::entry::{Action, Committed, Entry, Forwarded, Who};
 use firn_replicator::format::extent::{self, Extent};
 use firn_replicator::format::frame::{FrameKeys, LEVEL_DEFAULT, Sealer};
 use firn_replicator::format::name::{self, Class, PackName};
@@ -103,7 +103,7 @@ impl Writer {
         }
         let who = Who { user: "root".into(), host: "db-1".into(), program: "firn 0.1.0".into() };
         let entry = Entry {
-            format: VERSION,
+            format: action.format(),
             vault: self.vault,
             number: self.entries,
             previous: self.previous,
@@ -216,6 +216,27 @@ impl Writer {
         volume.parent = Some(committed.id);
         self.put(name::point(committed.id), bytes);
         committed
+    }
+
+    /// A point that holds the same as `from` in packs of its own, with the blocks that are `live` there, all of them;
+    /// the volume goes on from it.
+    pub(crate) fn forward(&mut self, id: u64, from: &Committed, live: &[Change]) -> Forwarded {
+        let bytes = &self.objects[&name::point(from.id)];
+        let point = Point::decode(from.id, bytes).expect("a point");
+        let letters: Vec<(u64, u8)> =
+            live.iter().flat_map(|(range, letter)| range.clone().map(|index| (index, *letter))).collect();
+        let mut map = BTreeMap::new();
+        for part in letters.chunks(PACK_BLOCKS) {
+            map.extend(self.pack(point.key, part));
+        }
+        let run = self.run(point.key, map);
+        let point = Point { runs: vec![run.reference.clone()], ..point };
+        let bytes = point.encode();
+        let to = Committed { id: Digest::of(&bytes), ..from.clone() };
+        self.put(name::point(to.id), bytes);
+        let volume = self.volumes.get_mut(&id).expect("a volume");
+        (volume.parent, volume.runs) = (Some(to.id), vec![run]);
+        Forwarded { from: from.id, to }
     }
 
     /// Puts a run in front of a volume's others, and merges the newest two while the older is less than twice as large.

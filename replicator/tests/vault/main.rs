@@ -6,6 +6,7 @@ mod again;
 mod condemned;
 mod cost;
 mod damage;
+mod forward;
 mod groups;
 mod hidden;
 mod independent;

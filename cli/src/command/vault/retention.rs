@@ -8,6 +8,7 @@ use firn_replicator::policy::Keep;
 use firn_replicator::policy::reclaim::Limits;
 use firn_replicator::vault::Vault;
 use firn_replicator::vault::catalog::LivePoint;
+use firn_replicator::vault::compact::CompactReport;
 use firn_replicator::vault::prune::Decision;
 use firn_replicator::vault::reclaim::ReclaimReport;
 use serde::Serialize;
@@ -118,12 +119,51 @@ pub(super) fn reclaim(vaults: &Vaults, reclaim: VaultReclaim) -> Result<Answer> 
     let purpose = if reclaim.dry_run { Purpose::Read } else { Purpose::Write };
     let vault = open(vaults, reclaim.vault, purpose)?;
     let limits = Limits::default();
+    // What was copied forward leaves its packs to the reclaim that follows.
+    let compaction = match (reclaim.compact, reclaim.dry_run) {
+        (false, _) => None,
+        (true, true) => Some(vault.plan_compact()?),
+        (true, false) => Some(vault.compact()?),
+    };
     let report = match reclaim.dry_run {
         true => vault.plan_reclaim(limits)?,
         false => vault.reclaim(limits)?,
     };
-    let text = reclaim_text(&report, reclaim.dry_run);
-    Answer::new(&report, text)
+    let compacted = compaction.as_ref().map(|compaction| compact_text(compaction, reclaim.dry_run));
+    let text = compacted.unwrap_or_default() + &reclaim_text(&report, reclaim.dry_run);
+    Answer::new(&Reclaimed { compaction, report }, text)
+}
+
+#[derive(Serialize)]
+struct Reclaimed {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compaction: Option<CompactReport>,
+    #[serde(flatten)]
+    report: ReclaimReport,
+}
+
+fn compact_text(report: &CompactReport, dry_run: bool) -> String {
+    let mut text = String::new();
+    if !report.packs.is_empty() {
+        let rows = report.packs.iter().map(|pack| {
+            vec![
+                pack.object.to_string(),
+                Size(pack.bytes).to_string(),
+                format!("{} of {}", pack.live_blocks, pack.blocks),
+            ]
+        });
+        text += &table(&[Left("PACK TO LEAVE"), Right("SIZE"), Right("BLOCKS NEEDED")], rows);
+    }
+    let [before, after] = [report.before_bytes, report.after_bytes].map(Size);
+    let (packs, points) = (count(report.packs.len() as u64, "pack"), count(report.points, "recovery point"));
+    text += &match dry_run {
+        true => format!("{packs} ({before}) would be copied to about {after} for {points}\n"),
+        false => format!("{packs} ({before}) copied to {after} for {points}\n"),
+    };
+    if let Some(unknown) = &report.unknown {
+        text += &format!("nothing more can be copied: {unknown}\n");
+    }
+    text
 }
 
 fn reclaim_text(report: &ReclaimReport, dry_run: bool) -> String {

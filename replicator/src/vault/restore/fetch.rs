@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::PointReader;
 use super::window::FETCH_FRAMES;
 use crate::error::{Error, Kind, Result};
-use crate::format::container::{Content, Role, Row, Table};
+use crate::format::container::{Role, Row, Table};
 use crate::format::frame::Opener;
 use crate::format::pack_list::PackRef;
 use crate::store::Key;
@@ -13,7 +13,7 @@ use crate::vault::aligned::Aligned;
 use crate::vault::container::{named, read_frames, split_frames};
 use crate::vault::damage::Judge;
 use crate::vault::map::Packs;
-use crate::vault::pack::FRAME_BLOCKS;
+use crate::vault::pack::{FRAME_BLOCKS, check_row};
 use crate::vault::progress::Progress;
 use crate::vault::sink::Sink;
 
@@ -108,7 +108,7 @@ impl<'f> Fetcher<'f> {
             .zip(split_frames(rows, &stored))
             .zip(self.content.bytes_mut().chunks_mut(frame_bytes))
         {
-            let opened = check(row, pack, index)
+            let opened = check_row(row, pack, index)
                 .and_then(|()| self.opener.open_into(row, stored, &mut into[..row.content_bytes as usize]));
             faults.push(opened.err().map(|error| named(key, error)));
         }
@@ -130,16 +130,6 @@ impl<'f> Fetcher<'f> {
 
 fn rows(table: &Table, frames: Range<usize>) -> &[Row] {
     &table.rows()[frames]
-}
-
-/// Checks that the row is of a frame that a pack of so many blocks has there.
-fn check(row: &Row, pack: &PackRef, index: u32) -> Result<()> {
-    let blocks = pack.blocks.saturating_sub(index * FRAME_BLOCKS).min(FRAME_BLOCKS);
-    if row.content == Content::Blocks && row.content_bytes as usize == blocks as usize * BLOCK_LEN {
-        return Ok(());
-    }
-    let detail = format!("frame {index} has {} bytes of {:?}", row.content_bytes, row.content);
-    Err(Error::new(Kind::Damaged, "read pack", detail))
 }
 
 /// The parts of a want that lie in sound frames, and those that don't.

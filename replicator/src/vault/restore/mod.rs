@@ -96,7 +96,7 @@ impl Vault {
     /// [`Kind::NotFound`] when it is not in the vault; [`Kind::Damaged`] when its object is missing or not what was
     /// written; what [`frame_keys`](Self::frame_keys) says.
     pub fn open_point(&self, id: Digest) -> Result<PointReader<'_>> {
-        self.catalog().point(id)?;
+        let id = self.catalog().point(id)?.committed.id;
         let point = self.read_point(id)?;
         let keys = RunKeys::of(&point, self.frame_keys(point.key)?);
         let notes = Notes::default();

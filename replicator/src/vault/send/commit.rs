@@ -1,6 +1,7 @@
 //! The end of a send: points, locks, holds, and the entry by which the points count.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::upload::Uploaded;
 use super::{SendOptions, SendReport, SentPoint};
@@ -12,8 +13,10 @@ use crate::format::point::{Point, RunRef};
 use crate::policy::class;
 use crate::store::{Key, LockMode, Retention};
 use crate::vault::Vault;
+use crate::vault::catalog::Catalog;
 use crate::vault::commit::Commit;
 use crate::vault::damage::Judge;
+use crate::vault::forward::Place;
 use crate::vault::lock::lock_objects;
 use crate::vault::map::Map;
 use crate::vault::run::RunKeys;
@@ -24,11 +27,13 @@ impl Vault {
     pub(super) fn commit_sent(
         &self,
         sources: &[&dyn Source],
-        uploaded: &[Uploaded],
+        catalog: &Arc<Catalog>,
+        uploaded: &mut [Uploaded],
         options: &SendOptions,
     ) -> Result<Option<SendReport>> {
         let mut committed = Vec::with_capacity(uploaded.len());
-        for uploaded in uploaded {
+        for uploaded in &mut *uploaded {
+            self.promote_sent(catalog, uploaded)?;
             let bytes = uploaded.point.encode();
             let id = Digest::of(&bytes);
             self.store().put_if_absent(&name::point(id), &bytes)?;
@@ -46,7 +51,7 @@ impl Vault {
         };
         self.settle_holds(sources)?;
         let point =
-            |(committed, uploaded): (&Committed, &Uploaded)| SentPoint::of(committed.id, &uploaded.point);
+            |(committed, uploaded): (&Committed, &mut Uploaded)| SentPoint::of(committed.id, &uploaded.point);
         let points = committed.iter().zip(uploaded).map(point).collect();
         Ok(Some(SendReport { points, entry, was_there: false }))
     }
@@ -54,19 +59,10 @@ impl Vault {
     /// Locks everything that a point reaches, and what opens it, at least until its date, in a vault that locks. What
     /// its parent reaches is looked at only when the parent is not locked as long.
     fn lock_sent(&self, id: Digest, uploaded: &Uploaded) -> Result<Option<Retention>> {
-        let Uploaded { point, parent, objects, class, period, keys } = uploaded;
-        let (Some(mode), Some(wanted_ms)) = (self.settings().lock, point.retain_until_ms) else {
-            return Ok(None);
-        };
-        // One date for a class and period, so that the next points of the period need no other.
-        let class_ms = class::lock_until_ms(class, *period)?;
-        let lock = Retention { mode, until_ms: class_ms.unwrap_or(wanted_ms).max(wanted_ms) };
+        let Uploaded { point, parent, objects, keys, .. } = uploaded;
+        let Some(lock) = self.lock_of(uploaded)? else { return Ok(None) };
         let mut reached: BTreeSet<Key> = objects.iter().cloned().chain([name::point(id)]).collect();
-        let below = parent.as_ref().and_then(|parent| parent.locked);
-        let lasts = |below: &Retention| {
-            below.until_ms >= wanted_ms && (below.mode == LockMode::Compliance || below.mode == mode)
-        };
-        let below = below.filter(lasts);
+        let below = self.locked_below(uploaded);
         if parent.is_some() && below.is_none() {
             reached.extend(self.reached_by(&point.runs, keys)?);
         }
@@ -74,6 +70,45 @@ impl Vault {
         lock_objects(self.store().as_ref(), &reached, lock)?;
         // All of it is locked at least as long as what is locked the shortest.
         Ok(Some(below.filter(|below| below.until_ms < lock.until_ms).unwrap_or(lock)))
+    }
+
+    /// Copies forward what the point sees of packs that its parent left locked too short, where that is too little to
+    /// lock them longer.
+    fn promote_sent(&self, catalog: &Arc<Catalog>, uploaded: &mut Uploaded) -> Result<()> {
+        let Some(lock) = self.lock_of(uploaded)? else { return Ok(()) };
+        if uploaded.parent.is_none() || self.locked_below(uploaded).is_some() {
+            return Ok(());
+        }
+        let place = Place { class: uploaded.class.clone(), period: uploaded.period, catalog };
+        let mut new: BTreeSet<Key> = uploaded.objects.iter().cloned().collect();
+        while let Some(leaving) = self.too_dead(&uploaded.keys, &[&uploaded.point.runs], &new, lock)? {
+            let relocated = self.relocate(&place, &uploaded.keys, &[&uploaded.point.runs], &leaving)?;
+            let Some(runs) = relocated.runs_of(&uploaded.point.runs) else { return Ok(()) };
+            uploaded.point.runs = runs;
+            uploaded.point.sent.stored_bytes += relocated.stored_bytes();
+            new.append(&mut relocated.objects());
+            uploaded.objects = new.iter().cloned().collect();
+        }
+        Ok(())
+    }
+
+    /// How what a point reaches is to be locked; nothing where it is not.
+    fn lock_of(&self, uploaded: &Uploaded) -> Result<Option<Retention>> {
+        let (Some(mode), Some(wanted_ms)) = (self.settings().lock, uploaded.point.retain_until_ms) else {
+            return Ok(None);
+        };
+        // One date for a class and period, so that the next points of the period need no other.
+        let class_ms = class::lock_until_ms(&uploaded.class, uploaded.period)?;
+        Ok(Some(Retention { mode, until_ms: class_ms.unwrap_or(wanted_ms).max(wanted_ms) }))
+    }
+
+    /// How what the parent reaches is locked, if that is enough for the point.
+    fn locked_below(&self, uploaded: &Uploaded) -> Option<Retention> {
+        let (mode, wanted_ms) = (self.settings().lock?, uploaded.point.retain_until_ms?);
+        let lasts = |below: &Retention| {
+            below.until_ms >= wanted_ms && (below.mode == LockMode::Compliance || below.mode == mode)
+        };
+        uploaded.parent.as_ref().and_then(|parent| parent.locked).filter(lasts)
     }
 
     /// The names of `runs` and of all packs in their lists.

@@ -145,13 +145,13 @@ impl Vault {
             return Ok(Some(report));
         }
         let upload = Upload::new(self, catalog, options, progress)?;
-        let uploaded = sources.iter().map(|source| upload.volume(*source)).collect::<Result<Vec<_>>>()?;
-        self.commit_sent(sources, &uploaded, options)
+        let mut uploaded = sources.iter().map(|source| upload.volume(*source)).collect::<Result<Vec<_>>>()?;
+        self.commit_sent(sources, catalog, &mut uploaded, options)
     }
 
-    /// Whether `error` may have come of what others wrote to the log meanwhile: an object that the send was about to
+    /// Whether `error` may have come of what others wrote to the log meanwhile: an object that somebody was about to
     /// read, lock or reach was deleted, or a point has a later date now.
-    fn has_moved(&self, catalog: &Catalog, error: &Error) -> Result<bool> {
+    pub(super) fn has_moved(&self, catalog: &Catalog, error: &Error) -> Result<bool> {
         let may_come_of_it = matches!(error.kind(), Kind::Damaged | Kind::NotFound | Kind::Conflict);
         Ok(may_come_of_it && self.refresh()?.head().number > catalog.head().number)
     }

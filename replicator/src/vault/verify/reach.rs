@@ -68,7 +68,9 @@ impl Reach {
             }
         };
         self.locked_points += u64::from(keys.is_none());
-        let until_ms = live.locked.map(|lock| lock.until_ms);
+        // A lock that has ended binds nobody: what was copied forward since has none.
+        let now_ms = vault.store().clock_ms()?;
+        let until_ms = live.locked.map(|lock| lock.until_ms).filter(|until_ms| *until_ms > now_ms);
         for run in &point.runs {
             let is_known = self.objects.contains_key(&run.key());
             self.add(run.key(), Role::Run, Some(run.shape), keys.clone(), until_ms);
