@@ -1,7 +1,7 @@
 //! The operating system: the only home of `unsafe`, io_uring, O_DIRECT, aligned memory, the clock and randomness.
 //!
 //! Memory that devices read into and write from is in `memory`, `buffer_pool` and `shared`; the pool's file, its lock
-//! and the two devices over it in `file`, `lock`, `uring` and `plain`; files of others in `direct`; what wakes a
+//! and the two devices over it in `file`, `lock`, `uring` and `plain`; files of others in `direct` and `write_out`; what wakes a
 //! device's thread in `waker`;
 //! connections to other programs in `socket` and `poller`.
 
@@ -23,6 +23,7 @@ mod shared;
 mod socket;
 mod uring;
 mod waker;
+mod write_out;
 
 pub use buffer_pool::BufferPool;
 pub use choice::{DeviceKind, open_device};
@@ -38,3 +39,4 @@ pub use shared::SharedFile;
 pub use socket::{SEND_PARTS_MAX, Socket, is_listened_at, listen_unix};
 pub use uring::UringDevice;
 pub use waker::{WakeState, Waker};
+pub use write_out::begin_writing_out;

@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use firn_engine::sys::{Clock, SystemClock, random_bytes};
+use firn_engine::sys::{Clock, SystemClock, begin_writing_out, random_bytes};
 
 use super::{Capabilities, Key, LIST_MAX, ObjectInfo, Put, Stage, Store};
 use crate::error::{Error, Kind, Result};
@@ -24,6 +24,9 @@ use crate::error::{Error, Kind, Result};
 const STAGING: &str = ".staging";
 /// How often a staging file is tried anew when somebody cleaned it away before it was locked.
 const STAGE_TRIES: usize = 16;
+/// Bytes of a body that are handed to the disk at once while it grows: the sync at its end would keep the disk from
+/// everybody else for as long as it takes to write all of it.
+const WRITE_OUT_BYTES: u64 = 4 << 20;
 
 /// Objects in a directory of the local or a mounted file system.
 #[derive(Debug)]
@@ -86,7 +89,7 @@ impl DirectoryStore {
             };
             let is_ours = file.try_lock().is_ok() && file.metadata().map_err(failed)?.nlink() == 1;
             if is_ours {
-                return Ok(DirectoryStage { store: self, file, path });
+                return Ok(DirectoryStage { store: self, file, path, bytes: 0, written_out: 0 });
             }
         }
         Err(Error::new(Kind::Retry, "stage object", format!("{}: files vanish", self.root.display())))
@@ -200,6 +203,9 @@ struct DirectoryStage<'a> {
     store: &'a DirectoryStore,
     file: File,
     path: PathBuf,
+    /// Bytes of the body so far, and how many of them the disk has or is getting.
+    bytes: u64,
+    written_out: u64,
 }
 
 impl DirectoryStage<'_> {
@@ -213,7 +219,15 @@ impl DirectoryStage<'_> {
 
 impl Stage for DirectoryStage<'_> {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|source| Error::io("write object", self.path.display(), source))
+        self.file
+            .write_all(bytes)
+            .map_err(|source| Error::io("write object", self.path.display(), source))?;
+        self.bytes += bytes.len() as u64;
+        // Whole parts: a page that is not full yet would be written twice.
+        let end = self.bytes - self.bytes % WRITE_OUT_BYTES;
+        begin_writing_out(&self.file, self.written_out..end);
+        self.written_out = end;
+        Ok(())
     }
 
     fn publish(self: Box<Self>, key: &Key) -> Result<Put> {

@@ -4,12 +4,11 @@
 //! 2. At most [`BATCHES_MAX`] batches are under way, each of at most [`BATCH_BLOCKS`] blocks and [`PIECES_MAX`] pieces.
 //! 3. Every batch but the last ends with a whole frame, unless it has too many pieces: then its last frame is short.
 //! 4. Of those, [`READS_MAX`] are read before a thread has time for them: while all threads compress, the pool's device
-//!    is at work.
+//!    is at work. Together they have [`ASKED_MAX`] pieces of data at most, unless it is one alone.
 
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Scope;
 
 use super::pack::FRAME_BLOCKS;
@@ -23,9 +22,11 @@ const BATCH_BLOCKS: u64 = 8 * FRAME_BLOCKS as u64;
 /// Pieces of a batch.
 const PIECES_MAX: usize = 8192;
 /// Batches under way.
-const BATCHES_MAX: usize = 12;
-/// Batches that are read ahead: what a disk needs to be busy, and no more, for others read from it as well.
-const READS_MAX: usize = 4;
+const BATCHES_MAX: usize = 16;
+/// Batches that are read ahead: what a disk needs to be busy while packs are written to it.
+const READS_MAX: usize = 8;
+/// Pieces that are asked for ahead: a scattered one is a request of its own, and others read from the device as well.
+const ASKED_MAX: usize = 256;
 const BLOCK_LEN: usize = 4096;
 /// A batch's stored bytes are expected to be this part of its content: the room that is made for them at first.
 const STORED_PART: usize = 4;
@@ -53,7 +54,40 @@ struct Job<'s> {
     /// Blocks that change, and what waits for them.
     blocks: usize,
     reading: Reading<'s>,
+    /// Dropped by the thread that takes the job, which then waits for what was asked for.
+    asked: Asked,
     sealed: SyncSender<Result<Batch>>,
+}
+
+/// Bounds the pieces that are asked for ahead of the threads (invariant 4).
+#[derive(Clone, Default)]
+struct Asking(Arc<(Mutex<usize>, Condvar)>);
+
+impl Asking {
+    /// Waits until `pieces` more may be asked for. Of more than [`ASKED_MAX`], none but they are.
+    fn begin(&self, pieces: usize) -> Asked {
+        let (asked, fewer) = &*self.0;
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        while *asked > 0 && *asked + pieces > ASKED_MAX {
+            asked = fewer.wait(asked).unwrap_or_else(PoisonError::into_inner);
+        }
+        *asked += pieces;
+        Asked { asking: self.clone(), pieces }
+    }
+}
+
+/// Pieces that are asked for ahead, until it is dropped: also with a job that nobody took.
+struct Asked {
+    asking: Asking,
+    pieces: usize,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let (asked, fewer) = &*self.asking.0;
+        *asked.lock().unwrap_or_else(PoisonError::into_inner) -= self.pieces;
+        fewer.notify_one();
+    }
 }
 
 /// Batches in block order.
@@ -79,7 +113,7 @@ pub(crate) fn start<'scope>(
 ) -> Batches {
     let (ordered, batches) = sync_channel(BATCHES_MAX);
     let (jobs, queue) = sync_channel(READS_MAX);
-    let queue = std::sync::Arc::new(Mutex::new(queue));
+    let queue = Arc::new(Mutex::new(queue));
     for _ in 0..sealing.threads {
         let (queue, sealing) = (queue.clone(), sealing.clone());
         scope.spawn(move || work(&sealing, &queue));
@@ -96,7 +130,7 @@ fn walk<'s>(
     jobs: &SyncSender<Job<'s>>,
     ordered: &SyncSender<Receiver<Result<Batch>>>,
 ) {
-    let mut cutter = Cutter::default();
+    let (mut cutter, asking) = (Cutter::default(), Asking::default());
     let mut hand_out = |changes: Vec<Change>| {
         let stopped = || Error::new(Kind::Unavailable, "seal blocks", "stopped");
         let (sealed, batch) = sync_channel(1);
@@ -105,8 +139,9 @@ fn walk<'s>(
         let ranges: Vec<Range<u64>> = data.map(|change| change.first..change.first + change.blocks).collect();
         let blocks: u64 = ranges.iter().map(|range| range.end - range.start).sum();
         let blocks = usize::try_from(blocks).expect("a batch has few blocks");
+        let asked = asking.begin(ranges.len());
         let reading = source.read(ranges);
-        jobs.send(Job { changes, blocks, reading, sealed }).map_err(|_| stopped())
+        jobs.send(Job { changes, blocks, reading, asked, sealed }).map_err(|_| stopped())
     };
     let walked = source.changes(since, &mut |change| cutter.add(change, &mut hand_out));
     let ended = walked.and_then(|()| cutter.end(&mut hand_out));
@@ -156,7 +191,8 @@ fn work(sealing: &Sealing, queue: &Mutex<Receiver<Job<'_>>>) {
     let mut content = Vec::new();
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { changes, blocks, reading, sealed }) = job else { return };
+        let Ok(Job { changes, blocks, reading, asked, sealed }) = job else { return };
+        drop(asked);
         content.resize(blocks * BLOCK_LEN, 0);
         let batch = match &mut sealer {
             Ok(sealer) => reading(&mut content).and_then(|()| seal(sealer, changes, &content)),
@@ -191,6 +227,30 @@ mod tests {
         }
         cutter.end(&mut hand_out).unwrap();
         batches
+    }
+
+    #[test]
+    fn pieces_are_asked_for_up_to_a_bound_and_many_alone() {
+        let asking = Asking::default();
+        let few = asking.begin(ASKED_MAX - 1);
+        let last = asking.begin(1);
+        let (began, begun) = sync_channel(2);
+        std::thread::scope(|scope| {
+            let asking = asking.clone();
+            scope.spawn(move || {
+                let many = asking.begin(ASKED_MAX * 2);
+                began.send(ASKED_MAX * 2).unwrap();
+                drop(many);
+                let _one = asking.begin(1);
+                began.send(1).unwrap();
+            });
+            drop(few);
+            let too_early = begun.recv_timeout(std::time::Duration::from_millis(20));
+            assert!(too_early.is_err(), "one piece is still asked for");
+            drop(last);
+            assert_eq!(begun.iter().collect::<Vec<_>>(), [ASKED_MAX * 2, 1]);
+        });
+        assert_eq!(*asking.0.0.lock().unwrap(), 0);
     }
 
     #[test]
