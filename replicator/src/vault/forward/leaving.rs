@@ -187,9 +187,9 @@ mod tests {
     fn numbers_count_what_lives_pack_by_pack() {
         let packs = [pack(b"one", 3000), pack(b"two", 1), pack(b"three", 700)];
         let mut leaving = Leaving::new(packs.clone()).unwrap();
-        for (index, pack) in leaving.packs.values_mut().enumerate() {
+        for (index, pack) in (0_u32..).zip(leaving.packs.values_mut()) {
             let blocks = pack.pack.blocks;
-            for block in (0..blocks).filter(|block| block % (7 + index as u32) < 3 || block / 64 % 3 == 0) {
+            for block in (0..blocks).filter(|block| block % (7 + index) < 3 || block / 64 % 3 == 0) {
                 pack.mark(block, 1);
             }
         }
