@@ -94,3 +94,47 @@ fn what_was_condemned_a_week_ago_is_deleted_and_nothing_else() {
     let sent = shell.json(&["vault", "send", "pg", "main"]);
     assert_eq!(sent["points"][0]["kind"], "increment", "a send goes on from what is left");
 }
+
+#[test]
+fn what_is_needed_of_a_mostly_dead_pack_leaves_it() {
+    let shell = Shell::with_pool("64M");
+    vault(&shell);
+    let mut content = filled(&shell, 2);
+    shell.done(&["vault", "send", "pg", "main"]);
+    let first = shell.json(&["vault", "points", "main"])["points"][0]["id"].clone();
+    // Nine blocks in ten change, and the point that saw the others leaves.
+    let changed: Vec<usize> = (0..512).filter(|block| block % 10 != 0).collect();
+    change(&shell, "pg", &mut content, &changed);
+    shell.done(&["vault", "send", "pg", "main"]);
+    shell.done(&["vault", "prune", "main", "--point", first.as_str().expect("an identity")]);
+    let before = shell.json(&["vault", "points", "main"])["points"][0]["id"].clone();
+
+    let plan = shell.json(&["vault", "reclaim", "main", "--compact", "--dry-run"]);
+    let packs = plan["compaction"]["packs"].as_array().expect("packs");
+    assert_eq!(
+        packs.iter().map(|pack| (&pack["live_blocks"], &pack["blocks"])).collect::<Vec<_>>(),
+        [(&json!(52), &json!(512))]
+    );
+    assert_eq!(shell.json(&["vault", "points", "main"])["points"][0]["id"], before, "a plan moves nothing");
+
+    let said = shell.done(&["vault", "reclaim", "main", "--compact"]);
+    assert!(said.contains("1 pack (2") && said.contains(" for 1 recovery point\n"), "{said}");
+    let after = shell.json(&["vault", "points", "main"])["points"][0]["id"].clone();
+    assert_ne!(after, before, "it goes on as another");
+    for point in [&before, &after] {
+        let point = point.as_str().expect("an identity");
+        shell.done(&["vault", "restore", "main", point, "--to", "./out"]);
+        assert!(shell.read("out") == content, "{point} is not what was sent");
+        std::fs::remove_file(shell.path("out")).expect("removed");
+    }
+    let reached = shell.json(&["vault", "ls", "main", "--point", "pg"]);
+    let reached = reached["objects"].as_array().expect("a list").iter();
+    assert!(reached.map(|object| &object["key"]).all(|key| *key != packs[0]["object"]), "the pack is left");
+    let again = shell.json(&["vault", "reclaim", "main", "--compact"]);
+    assert_eq!(again["compaction"]["packs"], json!([]), "there is nothing more to copy");
+    shell.done(&["vault", "verify", "main", "--depth", "content"]);
+    shell.done(&["vault", "check", "main"]);
+    change(&shell, "pg", &mut content, &[7]);
+    let sent = shell.json(&["vault", "send", "pg", "main"]);
+    assert_eq!(sent["points"][0]["kind"], "increment", "a send goes on from the point that moved");
+}
