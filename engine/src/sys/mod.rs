@@ -1,9 +1,8 @@
 //! The operating system: the only home of `unsafe`, io_uring, O_DIRECT, aligned memory, the clock and randomness.
 //!
 //! Memory that devices read into and write from is in `memory`, `buffer_pool` and `shared`; the pool's file, its lock
-//! and the two devices over it in `file`, `lock`, `uring` and `plain`; files of others in `direct` and `write_out`; what wakes a
-//! device's thread in `waker`;
-//! connections to other programs in `socket` and `poller`.
+//! and the two devices over it in `file`, `lock`, `uring` and `plain`; files of others in `direct` and `write_out`; what
+//! wakes a device's thread in `waker`; connections to other programs in `socket` and `poller`.
 
 mod buffer_pool;
 mod choice;

@@ -5,6 +5,8 @@
 //! 2. An entry in its place that contradicts those before it is void: it changes nothing, whoever signed it. So a held
 //!    point is not pruned, and a date does not move earlier. A writer meets the same objection before it writes.
 //! 3. The names in a `delete` entry count even if it is void: somebody may have deleted the objects.
+//! 4. What a point holds is not in the log: of a `forward` it is seen that the new point has the same name, date and holds
+//!    as the old one, not that it has the same content. That rests on who signed it.
 
 mod forward;
 
