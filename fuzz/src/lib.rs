@@ -5,7 +5,7 @@
 //! A module that is listed here may import only what is listed here too.
 //!
 //! A body panics on a fault, and does nothing else: `tests/smoke.rs` runs all of them in `make test`, and `make fuzz`
-//! under libFuzzer. The vault's codecs will be bodies beside [`engine_formats`], from the replicator's sources.
+//! under libFuzzer. The vault's formats are in `firn-fuzz-vault`.
 
 #![allow(
     dead_code,
@@ -29,6 +29,8 @@ mod sys;
 #[path = "../../engine/src/units.rs"]
 mod units;
 
+pub use firn_fuzz_vault::vault_formats;
+
 pub use export::nbd::targets::{nbd_handshake, nbd_replies, nbd_requests};
 pub use formats::engine_formats;
 
@@ -41,6 +43,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("nbd_handshake", nbd_handshake),
     ("nbd_replies", nbd_replies),
     ("nbd_requests", nbd_requests),
+    ("vault_formats", vault_formats),
 ];
 
 /// Inputs of a target that are right, to begin with.
@@ -50,6 +53,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "nbd_handshake" => export::nbd::targets::handshake_seeds(),
         "nbd_replies" => export::nbd::targets::reply_seeds(),
         "nbd_requests" => export::nbd::targets::request_seeds(),
+        "vault_formats" => firn_fuzz_vault::seeds(),
         _ => Vec::new(),
     }
 }

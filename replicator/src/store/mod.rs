@@ -20,6 +20,7 @@ mod key;
 #[cfg(any(test, feature = "sim"))]
 mod memory;
 pub mod probe;
+mod retention;
 mod s3;
 mod throttle;
 mod waiting;
@@ -29,6 +30,7 @@ pub use directory::DirectoryStore;
 pub use key::Key;
 #[cfg(any(test, feature = "sim"))]
 pub use memory::MemoryStore;
+pub use retention::{LockMode, Retention};
 pub use s3::{S3Address, S3Limits, S3Store};
 pub use throttle::{Throttle, ThrottledStore};
 
@@ -70,25 +72,6 @@ pub struct ObjectVersion {
     pub modified_ms: u64,
     /// It marks that the object was deleted, and has no body.
     pub is_deletion: bool,
-}
-
-/// How strongly an object is locked against deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LockMode {
-    /// A privileged user may still delete it.
-    Governance,
-    /// Nobody may delete it before its date.
-    Compliance,
-}
-
-/// A lock with a date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Retention {
-    /// How strong it is.
-    pub mode: LockMode,
-    /// Until when by the store's clock, in ms since 1970. A store may keep it to the second, and then rounds up.
-    pub until_ms: u64,
 }
 
 /// What a store can do beyond keeping objects.
