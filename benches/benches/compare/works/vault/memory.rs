@@ -1,4 +1,4 @@
-//! Memory and requests of a send, a restore and a reclaim. Pages are incompressible: nothing is smaller in memory, and
+//! Memory and requests of a send, a restore, a reclaim and a compaction. Pages are incompressible: nothing is smaller in memory, and
 //! no pack holds more than its bytes.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::counting::CountingStore;
 use super::data::Data;
 use super::firn::{init, restore, send};
 use super::pages::{Content, PAGE_BYTES};
+use super::timed;
 use super::watch::peak_bytes;
 use crate::figure::{self, float};
 use crate::load::{Load, Pattern, Stop};
@@ -52,6 +53,9 @@ pub(in super::super) fn run(settings: &Settings) -> Result<Vec<Row>> {
     let small = small_commits(&mut data, &puts, &send_as)?;
     watched.run("restoring", || restore(&vault, increment, &place.path("restored")))?;
     reclaim(&vault, baseline, &mut watched)?;
+    data.change(data.bytes() / PAGE_BYTES / 2)?;
+    let rewritten = send_as(&data, "rewritten")?;
+    compact(&vault, rewritten, &mut watched)?;
 
     let mut rows = watched.rows;
     rows.push(Row::at_most("PUT requests per GiB of a baseline", bulk, PUTS_PER_GIB_MAX, figure::ratio));
@@ -84,6 +88,19 @@ fn reclaim(vault: &Vault, baseline: Digest, watched: &mut Watched) -> Result<()>
         Ok(vault.reclaim(limits)?)
     })?;
     ensure!(reclaimed.unknown.is_none(), "it is not known what the points reach");
+    Ok(())
+}
+
+/// Leaves one point, which sees about 60 % of the packs that the baseline filled, and copies what lives of them forward.
+fn compact(vault: &Vault, last: Digest, watched: &mut Watched) -> Result<()> {
+    let points = vault.catalog();
+    let others: Vec<Digest> = points.points().keys().copied().filter(|id| *id != last).collect();
+    vault.remove_points(&others, "bench")?;
+    let (seconds, compacted) =
+        timed(|| watched.run("compacting", || Ok(vault.compact()?)))?;
+    ensure!(compacted.unknown.is_none() && compacted.points == 1, "nothing was compacted");
+    let bytes = float(compacted.after_bytes);
+    println!("    {} written anew at {}/s", figure::mebibytes(bytes), figure::mebibytes(bytes / seconds));
     Ok(())
 }
 
