@@ -68,9 +68,17 @@ packages-demo:
 build: packages-build toolchain ## Build the program (target/release/firn)
 	cargo build --release -p firn-cli
 
-# Ordered so that what fails soonest comes first, and the tests' own summary is the end of the output.
+# Ordered so that what fails soonest comes first, and the tests' own summary is the end of the output. What only the
+# tests need is installed while everything is compiled.
+BESIDE := $(or $(CARGO_TARGET_DIR),target)/packages-test.log
 .PHONY: test
-test: packages-build packages-test toolchain components format lint docs doctests nextest ## Check format, lints and docs, then run every test
+test: packages-build toolchain components format ## Check format, lints and docs, then run every test
+	@mkdir -p "$(dir $(BESIDE))"; \
+	$(MAKE) --no-print-directory packages-test >"$(BESIDE)" 2>&1 & packages=$$!; \
+	$(MAKE) --no-print-directory lint docs doctests || { status=$$?; wait $$packages || true; exit $$status; }; \
+	wait $$packages || { status=$$?; cat "$(BESIDE)" >&2; exit $$status; }; \
+	cat "$(BESIDE)"; \
+	$(MAKE) --no-print-directory nextest
 
 .PHONY: format
 format:
