@@ -16,7 +16,7 @@ use crate::store::{Key, Store};
 pub(crate) const PACK_BYTES: u64 = 64 << 20;
 /// Frames at which it is closed, so that its table stays below 4 MiB.
 const PACK_FRAMES_MAX: u32 = 1 << 16;
-const BLOCK_LEN: usize = 4096;
+const BLOCK_BYTES: u32 = 4096;
 /// Blocks of a frame.
 pub(crate) const FRAME_BLOCKS: u32 = 16;
 
@@ -24,6 +24,16 @@ pub(crate) const FRAME_BLOCKS: u32 = 16;
 pub(crate) struct Packed<'a> {
     sealed: Sealed<'a>,
     blocks: u32,
+}
+
+/// Where a frame's blocks lie.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The pack, counted from 0.
+    pub(crate) pack: u32,
+    /// The position of its first block there.
+    pub(crate) position: u32,
+    pub(crate) blocks: u32,
 }
 
 /// Where packs are filled.
@@ -44,21 +54,34 @@ impl<'a> PackWriter<'a> {
         Self { store, header, open: None, blocks: 0, index: 0, packed }
     }
 
-    /// Adds a frame of `blocks` blocks, and says in which pack and at which position its first one lies.
-    pub(crate) fn add(&mut self, row: &Row, stored: &[u8], blocks: u32) -> Result<(u32, u32)> {
-        let mut open = match self.open.take() {
-            Some(open) => open,
-            None => ContainerWriter::new(self.store, &self.header)?,
-        };
-        let place = (self.index, self.blocks);
-        open.add(&Row { first: u64::from(self.blocks), ..*row }, stored)?;
-        self.blocks += blocks;
-        let is_full = open.stored_bytes() >= PACK_BYTES || open.frames() >= PACK_FRAMES_MAX;
-        self.open = Some(open);
-        if is_full || blocks < FRAME_BLOCKS {
-            self.close()?;
+    /// Adds frames of blocks, whose bytes follow each other in `stored`, and says where each came to lie.
+    pub(crate) fn add(&mut self, rows: &[Row], mut stored: &[u8]) -> Result<Vec<Place>> {
+        let mut places = Vec::with_capacity(rows.len());
+        // Bytes of the frames that were noted, at the start of `stored`: they are passed on together.
+        let mut noted = 0;
+        for row in rows {
+            let open = match &mut self.open {
+                Some(open) => open,
+                none => none.insert(ContainerWriter::new(self.store, &self.header)?),
+            };
+            let blocks = row.content_bytes / BLOCK_BYTES;
+            places.push(Place { pack: self.index, position: self.blocks, blocks });
+            open.note(&Row { first: u64::from(self.blocks), ..*row });
+            noted += row.stored_bytes as usize;
+            self.blocks += blocks;
+            let is_full = open.stored_bytes() >= PACK_BYTES || open.frames() >= PACK_FRAMES_MAX;
+            if is_full || blocks < FRAME_BLOCKS {
+                let (last, rest) = stored.split_at(noted);
+                open.append(last)?;
+                (stored, noted) = (rest, 0);
+                self.close()?;
+            }
         }
-        Ok(place)
+        match &mut self.open {
+            Some(open) => open.append(&stored[..noted])?,
+            None => debug_assert_eq!(noted, 0, "noted frames have an open pack"),
+        }
+        Ok(places)
     }
 
     /// Closes the open pack, if there is one.
@@ -104,7 +127,7 @@ pub(crate) fn publish_one(
 /// Checks that the row is of a frame that a pack of so many blocks has there.
 pub(crate) fn check_row(row: &Row, pack: &PackRef, index: u32) -> Result<()> {
     let blocks = pack.blocks.saturating_sub(index * FRAME_BLOCKS).min(FRAME_BLOCKS);
-    if row.content == Content::Blocks && row.content_bytes as usize == blocks as usize * BLOCK_LEN {
+    if row.content == Content::Blocks && row.content_bytes == blocks * BLOCK_BYTES {
         return Ok(());
     }
     let detail = format!("frame {index} has {} bytes of {:?}", row.content_bytes, row.content);
