@@ -133,3 +133,76 @@ pub(crate) fn check_row(row: &Row, pack: &PackRef, index: u32) -> Result<()> {
     let detail = format!("frame {index} has {} bytes of {:?}", row.content_bytes, row.content);
     Err(Error::new(Kind::Damaged, "read pack", detail))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::container::{Codec, Role};
+    use crate::format::digest::{Digest, KeyId, VaultId};
+    use crate::policy::class;
+    use crate::store::MemoryStore;
+    use std::sync::mpsc::sync_channel;
+
+    /// Frames that are stored in up to 1000 bytes if they are `small`, else in 48 KiB and more, and bytes for all of them.
+    /// One is short and ends its pack.
+    fn frames(small: bool) -> (Vec<Row>, Vec<u8>) {
+        let mut random = blake3::Hasher::new().update(b"frames").finalize_xof();
+        let mut stored = vec![0; 120 << 20];
+        random.fill(&mut stored);
+        let mut length = || {
+            let mut bytes = [0; 2];
+            random.fill(&mut bytes);
+            let length = u32::from(u16::from_le_bytes(bytes));
+            if small { length % 1000 + 1 } else { (48 << 10) + length / 4 }
+        };
+        let row = |index| Row {
+            content: Content::Blocks,
+            codec: Codec::Zstd,
+            stored_bytes: length(),
+            content_bytes: if index == 700 { 5 } else { FRAME_BLOCKS } * BLOCK_BYTES,
+            first: 0,
+            hash: Digest([7; 32]),
+        };
+        // Large ones are 110 MiB, of which more than a pack comes after the short one.
+        ((0..2000).map(row).collect(), stored)
+    }
+
+    /// The packs that the frames come to lie in, added `together` at a time, and where.
+    fn packed(rows: &[Row], mut stored: &[u8], together: usize) -> (Vec<PackRef>, Vec<[u32; 3]>) {
+        let store = MemoryStore::new(1);
+        let (sender, packs) = sync_channel(8);
+        let header = Header { role: Role::Pack, vault: VaultId([1; 16]), key: KeyId([0; 16]) };
+        let mut writer = PackWriter::new(&store, header, sender);
+        let mut places = Vec::new();
+        for rows in rows.chunks(together) {
+            let length = rows.iter().map(|row| row.stored_bytes as usize).sum();
+            let (these, rest) = stored.split_at(length);
+            places.extend(writer.add(rows, these).unwrap());
+            stored = rest;
+        }
+        writer.close().unwrap();
+        drop(writer);
+        let packs = publish(&store, &class::unlocked(), 0, &|_| false, &packs).unwrap();
+        for pack in &packs {
+            let body = store.get(&pack.name.key()).unwrap();
+            assert_eq!(blake3::hash(&body).as_bytes(), &pack.name.id.0);
+            assert_eq!(body.len() as u64, pack.shape.stored_bytes);
+        }
+        (packs, places.iter().map(|place| [place.pack, place.position, place.blocks]).collect())
+    }
+
+    /// Packs end within what is added at once, and it is longer or shorter than what is gathered.
+    #[test]
+    fn packs_are_the_same_however_many_frames_come_together() {
+        for small in [false, true] {
+            let (rows, stored) = frames(small);
+            let (packs, places) = packed(&rows, &stored, 1);
+            assert_eq!(packs.len(), if small { 2 } else { 3 });
+            assert_eq!(places[700..702], [[0, 11_200, 5], [1, 0, 16]]);
+            for together in [3, 8, 40, 5000] {
+                let (again, places_again) = packed(&rows, &stored, together);
+                assert!(again == packs && places_again == places, "{together} frames at once");
+            }
+        }
+    }
+}
