@@ -13,6 +13,8 @@ use crate::store::{Key, Stage, Store};
 
 /// Bytes that are gathered before they are hashed and a stage gets them.
 const GATHER_BYTES: usize = 1 << 20;
+/// Bytes that are enough as they come: copying them together would cost more than it saves.
+const LARGE_BYTES: usize = 256 << 10;
 /// Bytes that are read with one request when an object is looked through.
 const READ_BYTES: u64 = 4 << 20;
 
@@ -48,27 +50,51 @@ impl<'a> ContainerWriter<'a> {
         self.builder.stored_bytes()
     }
 
+    /// Adds a frame.
     pub(crate) fn add(&mut self, row: &Row, stored: &[u8]) -> Result<()> {
+        self.note(row);
+        self.append(stored)
+    }
+
+    /// Takes note of a frame, whose bytes [`append`](Self::append) gets before it is finished.
+    pub(crate) fn note(&mut self, row: &Row) {
         self.builder.add(row);
+    }
+
+    /// The next bytes of the frames that were noted, of as many at once as there are.
+    pub(crate) fn append(&mut self, stored: &[u8]) -> Result<()> {
+        if stored.len() >= LARGE_BYTES {
+            self.pass_on_gathered()?;
+            return self.pass_on(stored);
+        }
         self.gathered.extend_from_slice(stored);
         match self.gathered.len() < GATHER_BYTES {
             true => Ok(()),
-            false => self.append(),
+            false => self.pass_on_gathered(),
         }
     }
 
     pub(crate) fn finish(mut self) -> Result<Sealed<'a>> {
-        self.append()?;
+        self.pass_on_gathered()?;
         let (tail, finished) = self.builder.finish();
         self.stage.append(&tail)?;
         Ok(Sealed { finished, stage: self.stage })
     }
 
-    fn append(&mut self) -> Result<()> {
-        self.builder.hash(&self.gathered);
-        self.stage.append(&self.gathered)?;
-        self.gathered.clear();
+    fn pass_on_gathered(&mut self) -> Result<()> {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        self.pass_on(&gathered)?;
+        gathered.clear();
+        self.gathered = gathered;
         Ok(())
+    }
+
+    fn pass_on(&mut self, stored: &[u8]) -> Result<()> {
+        if stored.is_empty() {
+            return Ok(());
+        }
+        self.builder.hash(stored);
+        self.stage.append(stored)
     }
 }
 

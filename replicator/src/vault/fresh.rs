@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::container::split_frames;
 use super::layer::{Layer, Piece, What};
-use super::pack::{FRAME_BLOCKS, PackWriter};
+use super::pack::PackWriter;
 use super::progress::Progress;
 use super::seal::{Batch, Batches};
 use crate::error::Result;
@@ -47,10 +46,10 @@ impl<'f, 'a> Fresh<'f, 'a> {
     fn pack(&mut self, batch: &Batch) -> Result<()> {
         let data: u64 =
             batch.changes.iter().filter(|change| change.is_data).map(|change| change.blocks).sum();
-        let mut unpacked = data;
-        // Where the next block lies, and how many after it lie behind each other.
-        let mut frames = split_frames(&batch.rows, &batch.stored);
-        let (mut place, mut left) = ((0, 0), 0_u64);
+        let mut places = self.packs.add(&batch.rows, &batch.stored)?.into_iter();
+        self.tally.stored_bytes += batch.stored.len() as u64;
+        // Where the next block lies, and how many from it on lie behind each other.
+        let (mut pack, mut position, mut left) = (0, 0, 0);
         for change in &batch.changes {
             let mut first = change.first;
             let end = change.first + change.blocks;
@@ -60,21 +59,13 @@ impl<'f, 'a> Fresh<'f, 'a> {
             }
             while first < end {
                 if left == 0 {
-                    let Some((row, stored)) = frames.next() else { break };
-                    left = unpacked.min(u64::from(FRAME_BLOCKS));
-                    unpacked -= left;
-                    place = self.packs.add(row, stored, u32::try_from(left).unwrap_or(FRAME_BLOCKS))?;
-                    self.tally.stored_bytes += stored.len() as u64;
+                    let Some(place) = places.next() else { break };
+                    (pack, position, left) = (place.pack, place.position, place.blocks);
                 }
-                let (pack, position) = place;
-                let blocks = left.min(end - first);
-                self.pieces.push_back(Piece {
-                    first,
-                    end: first + blocks,
-                    what: What::Stored { pack, position },
-                });
-                place.1 += u32::try_from(blocks).unwrap_or(FRAME_BLOCKS);
-                (first, left) = (first + blocks, left - blocks);
+                let blocks = u32::try_from(end - first).map_or(left, |wanted| wanted.min(left));
+                let what = What::Stored { pack, position };
+                self.pieces.push_back(Piece { first, end: first + u64::from(blocks), what });
+                (first, position, left) = (first + u64::from(blocks), position + blocks, left - blocks);
             }
         }
         self.tally.data_bytes += data * 4096;
@@ -90,7 +81,10 @@ impl Layer for Fresh<'_, '_> {
                 return Ok(Some(piece));
             }
             match self.batches.next()? {
-                Some(batch) => self.pack(&batch)?,
+                Some(batch) => {
+                    self.pack(&batch)?;
+                    self.batches.give_back(batch);
+                }
                 None => {
                     self.packs.close()?;
                     return Ok(self.cut_off.take());

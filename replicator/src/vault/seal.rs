@@ -28,8 +28,6 @@ const READS_MAX: usize = 8;
 /// Pieces that are asked for ahead: a scattered one is a request of its own, and others read from the device as well.
 const ASKED_MAX: usize = 256;
 const BLOCK_LEN: usize = 4096;
-/// A batch's stored bytes are expected to be this part of its content: the room that is made for them at first.
-const STORED_PART: usize = 4;
 
 /// Changes in block order, and what their blocks were sealed to.
 pub(crate) struct Batch {
@@ -90,8 +88,27 @@ impl Drop for Asked {
     }
 }
 
+/// Memory of batches that were taken, which the next ones are stored in: new memory would be cleared by the kernel, and
+/// moved each time that it grows. There is no more of it than batches were ever under way.
+#[derive(Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn put(&self, mut memory: Vec<u8>) {
+        memory.clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+    }
+}
+
 /// Batches in block order.
-pub(crate) struct Batches(Receiver<Receiver<Result<Batch>>>);
+pub(crate) struct Batches {
+    ordered: Receiver<Receiver<Result<Batch>>>,
+    spare: Spare,
+}
 
 impl Batches {
     /// The next one; nothing at the end.
@@ -99,9 +116,14 @@ impl Batches {
     /// # Errors
     /// What the source said.
     pub(crate) fn next(&self) -> Result<Option<Batch>> {
-        let Ok(next) = self.0.recv() else { return Ok(None) };
+        let Ok(next) = self.ordered.recv() else { return Ok(None) };
         let lost = || Error::new(Kind::Bug, "seal blocks", "a thread ended before its work");
         next.recv().unwrap_or_else(|_| Err(lost())).map(Some)
+    }
+
+    /// Takes a batch back that nobody needs any more: its memory serves again.
+    pub(crate) fn give_back(&self, batch: Batch) {
+        self.spare.put(batch.stored);
     }
 }
 
@@ -113,14 +135,14 @@ pub(crate) fn start<'scope>(
 ) -> Batches {
     let (ordered, batches) = sync_channel(BATCHES_MAX);
     let (jobs, queue) = sync_channel(READS_MAX);
-    let queue = Arc::new(Mutex::new(queue));
+    let (queue, spare) = (Arc::new(Mutex::new(queue)), Spare::default());
     for _ in 0..sealing.threads {
-        let (queue, sealing) = (queue.clone(), sealing.clone());
-        scope.spawn(move || work(&sealing, &queue));
+        let (queue, sealing, spare) = (queue.clone(), sealing.clone(), spare.clone());
+        scope.spawn(move || work(&sealing, &queue, &spare));
     }
     let since = sealing.since;
     scope.spawn(move || walk(source, since, &jobs, &ordered));
-    Batches(batches)
+    Batches { ordered: batches, spare }
 }
 
 /// Cuts the source's changes into jobs, and begins to read for each.
@@ -186,7 +208,7 @@ impl Cutter {
 }
 
 /// Seals jobs until there are no more.
-fn work(sealing: &Sealing, queue: &Mutex<Receiver<Job<'_>>>) {
+fn work(sealing: &Sealing, queue: &Mutex<Receiver<Job<'_>>>, spare: &Spare) {
     let mut sealer = Sealer::new(sealing.keys.clone(), sealing.level);
     let mut content = Vec::new();
     loop {
@@ -195,7 +217,7 @@ fn work(sealing: &Sealing, queue: &Mutex<Receiver<Job<'_>>>) {
         drop(asked);
         content.resize(blocks * BLOCK_LEN, 0);
         let batch = match &mut sealer {
-            Ok(sealer) => reading(&mut content).and_then(|()| seal(sealer, changes, &content)),
+            Ok(sealer) => reading(&mut content).and_then(|()| seal(sealer, changes, &content, spare.take())),
             Err(error) => Err(error.clone()),
         };
         // Nobody listens any more when the send failed elsewhere.
@@ -203,8 +225,7 @@ fn work(sealing: &Sealing, queue: &Mutex<Receiver<Job<'_>>>) {
     }
 }
 
-fn seal(sealer: &mut Sealer, changes: Vec<Change>, content: &[u8]) -> Result<Batch> {
-    let mut stored = Vec::with_capacity(content.len() / STORED_PART);
+fn seal(sealer: &mut Sealer, changes: Vec<Change>, content: &[u8], mut stored: Vec<u8>) -> Result<Batch> {
     let frames = content.chunks(FRAME_BLOCKS as usize * BLOCK_LEN);
     let rows = frames.map(|content| sealer.seal(Content::Blocks, 0, content, &mut stored));
     let rows = rows.collect::<Result<Vec<_>>>()?;

@@ -111,7 +111,7 @@ impl<'a> Copier<'a> {
         let is_whole = blocks_of(pack, index).len() == FRAME_BLOCKS as usize
             && blocks_of(pack, index).all(|block| pack.is_live(block));
         if is_whole && self.gathered.is_empty() {
-            self.writer.add(&frame.row, &frame.stored, FRAME_BLOCKS)?;
+            self.writer.add(&[frame.row], &frame.stored)?;
             return self.publish();
         }
         for (block, content) in blocks_of(pack, index).zip(frame.content.chunks_exact(BLOCK_LEN)) {
@@ -128,9 +128,8 @@ impl<'a> Copier<'a> {
     fn end_frame(&mut self) -> Result<()> {
         let mut stored = Vec::new();
         let row = self.sealer.seal(Content::Blocks, 0, &self.gathered, &mut stored)?;
-        let blocks = u32::try_from(self.gathered.len() / BLOCK_LEN).unwrap_or(FRAME_BLOCKS);
         self.gathered.clear();
-        self.writer.add(&row, &stored, blocks)?;
+        self.writer.add(&[row], &stored)?;
         self.publish()
     }
 
