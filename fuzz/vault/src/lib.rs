@@ -14,15 +14,7 @@
 mod error;
 #[path = "../../../replicator/src/format/mod.rs"]
 mod format;
-mod store {
-    #[path = "../../../../replicator/src/store/key.rs"]
-    mod key;
-    #[path = "../../../../replicator/src/store/retention.rs"]
-    mod retention;
-
-    pub use key::Key;
-    pub use retention::{LockMode, Retention};
-}
+mod store;
 
 use std::fs;
 use std::path::Path;
