@@ -162,7 +162,16 @@ class Vault:
         return point
 
     def find(self, wanted):
-        """The point that is meant by an id or its first digits, VOLUME@SNAPSHOT, or VOLUME for its newest."""
+        """The point that is meant by an id or its first digits, VOLUME@SNAPSHOT, or VOLUME for its newest; by former/ and
+        an id or its first digits one that left the vault, and not what took its place."""
+        if wanted.startswith("former/"):
+            digits = wanted.removeprefix("former/")
+            ids = {former["id"] for former in self.catalog.kept() if former["id"].startswith(digits)}
+            if re.fullmatch("[0-9a-f]{64}", digits):
+                ids = {digits}
+            if len(ids) != 1:
+                raise Refused(f"{wanted!r} is {'no' if not ids else 'more than one'} former point: see list")
+            return ids.pop()
         if re.fullmatch("[0-9a-f]{64}", wanted):
             return self.catalog.current(wanted)
         volume, _, snapshot = wanted.partition("@")
@@ -347,6 +356,10 @@ def show(vault):
         kept += [f"until {day(point['until_ms'])}"] if point["until_ms"] else []
         print(line.format(identity[:12], plain(f"{said['name']}@{said['snapshot']}"), day(said["created_ms"]),
                           said["bytes"], "no" if said["key"] == NO_KEY else "yes", ", ".join(kept) or "-"))
+    for former in catalog.kept():
+        kept = [f"held: {plain(reason)}" for reason in sorted(former["holds"])]
+        kept += [f"until {day(former['until_ms'])}"] if former["until_ms"] else []
+        print(f"former/{former['id'][:12]} left the vault by entry {former['left']}: {', '.join(kept)}")
     for number, why in catalog.void:
         print(f"log entry {number} counts for nothing: {why}")
     print(f"log: {catalog.number} entries, the last one has hash {catalog.previous}")
@@ -375,7 +388,8 @@ def arguments_of(words):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["list", "restore", "verify"])
     parser.add_argument("directory", help="the vault")
-    parser.add_argument("point", nargs="?", help="an id or its first digits, VOLUME@SNAPSHOT, or VOLUME: its newest")
+    parser.add_argument("point", nargs="?", help="an id or its first digits, VOLUME@SNAPSHOT, or VOLUME: its newest; "
+                        "former/ID is a point that left the vault")
     parser.add_argument("--to", metavar="FILE", help="what to restore to: a new file, or - for stdout")
     parser.add_argument("--passphrase", action="store_true", help="ask for the passphrase")
     parser.add_argument("--passphrase-file", metavar="FILE", help="a file whose first line is the passphrase")

@@ -65,6 +65,8 @@ class Catalog:
         self.points, self.slots, self.keys, self.void = {}, {}, {}, []
         self.condemned, self.deleted, self.removed = set(), set(), set()
         self.forwarded = {}
+        # Former points, by what stands in their place: what a pruned one was called, or the last that it went on as.
+        self.former = {}
         self.settings = None
 
     def take(self, name, data):
@@ -183,11 +185,26 @@ class Catalog:
                 return "a date never moves earlier, and a lock gets no weaker"
         return None
 
+    def kept(self):
+        """Former points with a date, whether it has passed or not, or with a hold, in the order in which they left."""
+        former = [each for all_of_one in self.former.values() for each in all_of_one]
+        return sorted((each for each in former if each["until_ms"] or each["holds"]),
+                      key=lambda each: (each["left"], each["id"]))
+
     def current(self, identity):
         """What a point is called now: itself, or what took its place."""
         while identity in self.forwarded and identity not in self.points:
             identity = self.forwarded[identity]
         return identity
+
+    def leave(self, identity, successor, number):
+        """Takes a point out of the vault. With a date or a hold it is a former one from then on."""
+        point = self.points.pop(identity)
+        former = self.former.pop(identity, [])
+        if point["until_ms"] or point["holds"]:
+            former.append({"id": identity, "left": number, "holds": set(point["holds"]), "until_ms": point["until_ms"]})
+        self.former.setdefault(successor or identity, []).extend(former)
+        return point
 
     def apply(self, entry):
         action = entry["action"]
@@ -201,12 +218,12 @@ class Catalog:
                                            "locked": said["locked"]}
                 self.lock_key(said["key"], said["locked"] and said["locked"]["until_ms"])
         elif action == "prune":
-            for pruned in entry["points"]:
-                self.points.pop(pruned["id"], None)
+            for identity in {pruned["id"] for pruned in entry["points"]}:
+                self.leave(identity, None, entry["number"])
         elif action == "forward":
             for each in entry["points"]:
                 to = each["to"]
-                point = self.points.pop(each["from"])
+                point = self.leave(each["from"], to["id"], entry["number"])
                 self.forwarded.pop(to["id"], None)
                 self.forwarded[each["from"]] = to["id"]
                 self.points[to["id"]] = {**point, "said": to, "until_ms": to["retain_until_ms"] or 0,
@@ -222,6 +239,8 @@ class Catalog:
             self.points[entry["point"]]["holds"].add(entry["reason"])
         elif action == "release":
             self.points[entry["point"]]["holds"].discard(entry["reason"])
+            for former in self.former.get(entry["point"], []):
+                former["holds"].discard(entry["reason"])
         elif action == "condemn":
             self.condemned.update(entry["objects"])
         elif action == "acquit":

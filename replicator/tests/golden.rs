@@ -10,6 +10,8 @@
 mod content;
 #[path = "golden/files.rs"]
 mod files;
+#[path = "golden/former.rs"]
+mod former;
 #[path = "golden/python.rs"]
 mod python;
 #[path = "golden/script.rs"]

@@ -172,6 +172,10 @@ pub(crate) struct VaultPoints {
     /// Only those of this volume
     #[arg(long)]
     pub(crate) volume: Option<String>,
+    /// Those instead that left the vault and are kept all the same, since they were retained or held: pruned before their
+    /// time, or before another point took their place
+    #[arg(long)]
+    pub(crate) former: bool,
 }
 
 /// `firn vault restore`
@@ -183,7 +187,8 @@ pub(crate) struct VaultRestore {
     /// for the newest at that time; or a consistency group in the same ways, such as bank@nightly
     ///
     /// Where a volume and a group have one name, write volume/pg or group/pg. group/ before the digits of a point's id
-    /// means the group that it was sent with.
+    /// means the group that it was sent with. former/ before the digits of a point that left the vault means that point
+    /// itself, and not what took its place; `firn vault points --former` lists those.
     #[arg(value_name = "POINT|GROUP[@SNAPSHOT]")]
     pub(crate) point: String,
     /// A new volume; or a file, whose name has a slash in it, such as ./pg.img; or - for stdout. Of a group: VOLUME=NEW for

@@ -15,4 +15,5 @@ mod media;
 mod reclaimed;
 mod retention;
 mod s3;
+mod stolen;
 mod volume;

@@ -2,18 +2,21 @@
 //! ([ADR 29](../../../docs/adr/0029-reclaim.md)).
 //!
 //! 1. An object is deleted from the store only after a `delete` entry names it.
-//! 2. A `delete` entry names only objects that, after all entries below it, no live point reaches and no lock or hold
+//! 2. A `delete` entry names only objects that, after all entries below it, no point reaches and no lock or hold
 //!    binds, and that a `condemn` entry without a later `acquit` named at least [`Limits::condemn_ms`] before.
 //!    Whoever lost the race for the entry's number decides anew.
-//! 3. A `condemn` entry too names only what, after all entries below it, no live point reaches.
+//! 3. A `condemn` entry too names only what, after all entries below it, no point reaches.
 //! 4. A name in a `delete` entry is dead for ever. Deleting it again is always allowed, so a killed reclaim is finished
 //!    by the next one.
-//! 5. What a live point reaches is known only when every live point and all its runs were read. If one can't be read,
-//!    nothing is condemned and nothing new is deleted.
+//! 5. What points reach is known only when every point that stands and all its runs were read. If one can't be read,
+//!    nothing is condemned and nothing deleted.
 //! 6. Only packs, runs and points are ever deleted, under names that this version gives. Settings, the log, keys and
 //!    whatever else lies there are left alone.
 //!
-//! An object goes from *unreached* to *condemned* to *deleted*; *acquit* takes it back to the start.
+//! 7. What is reached is not deleted, whatever an entry says.
+//!
+//! A point stands while it is live, and after that until its own date and holds have ended. What points that stand reach
+//! is *reached*. An object goes from *unreached* to *condemned* to *deleted*; *acquit* takes it back to the start.
 
 use std::fmt;
 
@@ -22,7 +25,7 @@ use super::lock::{Bar, Locks};
 use crate::format::name;
 use crate::store::{Key, ObjectInfo};
 
-/// The lengths of time that reclaim goes by. None of them is needed for a live point to be safe; they give running
+/// The lengths of time that reclaim goes by. None of them is needed for a point to be safe; they give running
 /// sends and restores the time to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -42,7 +45,7 @@ impl Default for Limits {
 /// What the log says of an object, all entries up to its end taken in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether a live point reaches it.
+    /// Whether a point that stands reaches it.
     pub is_reached: bool,
     /// The time of the entry that condemned it and was not taken back.
     pub condemned_ms: Option<u64>,
@@ -68,7 +71,7 @@ pub enum Ruling {
 /// Why an object stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// A live point reaches it.
+    /// A point that stands reaches it.
     Reached,
     /// It may belong to a send that has not committed yet.
     Young {
@@ -84,7 +87,7 @@ pub enum Why {
     Barred(Bar),
     /// Its locks could not be read.
     LocksUnknown,
-    /// A live point reaches it and a `delete` entry names it, which no sender does that keeps the rules.
+    /// A point that stands reaches it and a `delete` entry names it, which nobody brings about who keeps the rules.
     Contradiction,
     /// It is no pack, run or point.
     NotOurs,
@@ -164,7 +167,7 @@ pub struct Plan {
     pub delete: Vec<ObjectInfo>,
     /// Dead, or no object of ours, and left as it is, and why.
     pub waiting: Vec<(ObjectInfo, Why)>,
-    /// What live points reach.
+    /// What points reach.
     pub live: Amount,
     /// What none reaches: bytes that are paid for and serve nothing.
     pub dead: Amount,

@@ -11,24 +11,32 @@ use crate::format::point::Point;
 use crate::format::point::RunRef;
 use crate::store::Key;
 
+/// What is added to what is said of an object that no live point needs.
+pub(super) const FORMER_ONLY: &str = "; a former point needs it, which left the vault and is kept";
+
 impl Vault {
-    /// The damaged `objects` with the live points that need each, as far as that can be known: what hangs on an object
-    /// that can't be read, or is encrypted under a key that is not there, can't.
+    /// The damaged `objects` with the points that need each, live ones and former ones that stand, as far as that can be
+    /// known: what hangs on an object that can't be read, or is encrypted under a key that is not there, can't.
     pub(super) fn affected(&self, objects: BTreeMap<Key, String>) -> Vec<Damage> {
+        if objects.is_empty() {
+            return Vec::new();
+        }
         let mut points: BTreeMap<&Key, BTreeSet<Digest>> =
             objects.keys().map(|key| (key, BTreeSet::new())).collect();
         let has_packs = objects.keys().any(|key| PackName::of(key).is_some());
         // The packs in question of a run, which many points may share.
         let mut packs_of = BTreeMap::<Key, Vec<Key>>::new();
-        let ids: Vec<Digest> = match objects.is_empty() {
-            true => Vec::new(),
-            false => self.catalog().points().keys().copied().collect(),
-        };
+        let catalog = self.catalog();
+        // A store that does not say what time it is gets more named, not less.
+        let now_ms = self.store().clock_ms().unwrap_or(0);
+        let former = catalog.standing_former(now_ms).map(|former| former.id);
+        let ids: BTreeSet<Digest> = catalog.points().keys().copied().chain(former).collect();
         for id in ids {
             if let Some(affected) = points.get_mut(&name::point(id)) {
                 affected.insert(id);
             }
-            let Ok(point) = self.read_point(id) else { continue };
+            let read = self.unless_given_back(&name::point(id), || self.read_point(id));
+            let Ok(Some(point)) = read else { continue };
             for run in &point.runs {
                 let key = run.key();
                 if let Some(affected) = points.get_mut(&key) {
@@ -47,8 +55,11 @@ impl Vault {
         }
         let points: BTreeMap<Key, BTreeSet<Digest>> =
             points.into_iter().map(|(key, points)| (key.clone(), points)).collect();
-        let named = objects.into_iter().map(|(object, detail)| {
-            let points = points.get(&object).into_iter().flatten().copied().collect();
+        let named = objects.into_iter().map(|(object, mut detail)| {
+            let points: Vec<Digest> = points.get(&object).into_iter().flatten().copied().collect();
+            if !points.is_empty() && points.iter().all(|id| !catalog.points().contains_key(id)) {
+                detail += FORMER_ONLY;
+            }
             Damage { object, detail, points }
         });
         named.collect()

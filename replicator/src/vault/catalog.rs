@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::former::FormerPoint;
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId, PoolId, Signer, VaultId};
 use crate::format::entry::Committed;
@@ -61,11 +62,7 @@ pub struct Hold {
 impl LivePoint {
     /// Why it must stay at the time `now_ms`, in words; nothing when it need not.
     pub fn protection(&self, now_ms: u64) -> Option<String> {
-        if let Some(reason) = self.holds.keys().next() {
-            return Some(format!("it is held: {reason}"));
-        }
-        let until_ms = self.retain_until_ms.filter(|until_ms| *until_ms > now_ms)?;
-        Some(format!("it is retained until {}", calendar::text(until_ms)))
+        protection(&self.holds, self.retain_until_ms, now_ms)
     }
 
     /// What policies look at.
@@ -80,6 +77,19 @@ impl LivePoint {
             holds: self.holds.keys().cloned().collect(),
         }
     }
+}
+
+/// Why what is held and retained so must stay at the time `now_ms`, in words; nothing when it need not.
+pub(super) fn protection(
+    holds: &BTreeMap<String, Hold>,
+    retain_until_ms: Option<u64>,
+    now_ms: u64,
+) -> Option<String> {
+    if let Some(reason) = holds.keys().next() {
+        return Some(format!("it is held: {reason}"));
+    }
+    let until_ms = retain_until_ms.filter(|until_ms| *until_ms > now_ms)?;
+    Some(format!("it is retained until {}", calendar::text(until_ms)))
 }
 
 /// A slot that opens the master key.
@@ -132,6 +142,9 @@ pub struct Catalog {
     pub(super) void: Vec<VoidEntry>,
     /// What took the place of points that are not in the vault any more.
     pub(super) forwarded: BTreeMap<Digest, Digest>,
+    /// Points that left with a date or with holds, by what stands in their place: the last one that they went on as, be
+    /// it in the vault or pruned; a pruned one by its own name.
+    pub(super) former: BTreeMap<Digest, Vec<FormerPoint>>,
     /// The latest date that a point was given, those that left the vault included.
     pub(super) kept_until_ms: Option<u64>,
 }
@@ -151,6 +164,7 @@ impl Catalog {
             signers: BTreeMap::from([(founder, "founder".to_owned())]),
             void: Vec::new(),
             forwarded: BTreeMap::new(),
+            former: BTreeMap::new(),
             kept_until_ms: None,
         }
     }
@@ -217,7 +231,7 @@ impl Catalog {
         &self.deleted
     }
 
-    /// What the log says of an object, when `is_reached` says whether a live point reaches it.
+    /// What the log says of an object, when `is_reached` says whether a point that stands reaches it.
     pub fn standing(&self, key: &Key, is_reached: bool) -> Standing {
         let condemned_ms = self.condemned.get(key).copied();
         Standing { is_reached, condemned_ms, is_deleted: self.is_deleted(key) }

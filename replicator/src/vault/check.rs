@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::affected::FORMER_ONLY;
 use super::catalog::{Catalog, LivePoint};
-use super::hold::held_points;
+use super::hold::{held_former, held_points};
+use super::reclaim::contradiction;
 use super::{Vault, hidden, keyring, log};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId};
 use crate::format::name;
+use crate::format::point::{Point, RunRef};
 use crate::store::{Key, each_object};
 
 /// Something that is not as it must be.
@@ -62,8 +65,9 @@ impl Vault {
         check.look_at_keys(&catalog)?;
         let present = check.list()?;
         for live in catalog.points().values() {
-            check.look_at_point(&catalog, live, &present)?;
+            check.look_at_point(&catalog, live.committed.id, &present)?;
         }
+        check.look_at_former(&catalog, &present)?;
         check.look_at_rest(&catalog, &present);
         check.look_at_holds(&catalog)?;
         check.look_at_locks(&catalog)?;
@@ -136,13 +140,7 @@ impl Check<'_> {
         Ok(present)
     }
 
-    fn look_at_point(
-        &mut self,
-        catalog: &Catalog,
-        live: &LivePoint,
-        present: &BTreeMap<Key, u64>,
-    ) -> Result<()> {
-        let id = live.committed.id;
+    fn look_at_point(&mut self, catalog: &Catalog, id: Digest, present: &BTreeMap<Key, u64>) -> Result<()> {
         let point = match self.vault.read_point(id) {
             Err(error) if is_finding(&error) => {
                 self.find(name::point(id), error.to_string(), Some(id));
@@ -150,17 +148,87 @@ impl Check<'_> {
             }
             point => point?,
         };
+        self.look_at_dead_name(catalog, &name::point(id), id);
+        self.look_at_runs(catalog, id, &point, point.runs.iter().collect(), present)
+    }
+
+    /// Former points that stand: what is left of them.
+    fn look_at_former(&mut self, catalog: &Catalog, present: &BTreeMap<Key, u64>) -> Result<()> {
+        let (vault, now_ms) = (self.vault, self.vault.store.clock_ms()?);
+        let standing = catalog.standing_former(now_ms).map(|former| former.id);
+        let standing: BTreeSet<Digest> =
+            standing.filter(|former| !catalog.points().contains_key(former)).collect();
+        let mut lacking = Vec::new();
+        for id in standing.iter().copied() {
+            let point = match vault.unless_given_back(&name::point(id), || vault.read_point(id)) {
+                Ok(Some(point)) => point,
+                Ok(None) => {
+                    lacking.push(id.short());
+                    continue;
+                }
+                Err(error) if is_finding(&error) => {
+                    self.find(name::point(id), format!("{error}{FORMER_ONLY}"), Some(id));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let mut runs = Vec::new();
+            for run in &point.runs {
+                runs.extend(vault.unless_given_back(&run.key(), || Ok(run))?);
+            }
+            if runs.len() < point.runs.len() {
+                lacking.push(id.short());
+            }
+            self.look_at_dead_name(catalog, &name::point(id), id);
+            self.look_at_runs(catalog, id, &point, runs, present)?;
+        }
+        if !standing.is_empty() {
+            self.report.notes.push(format!(
+                "{} points left the vault before their time and are kept: `firn vault points VAULT --former` lists them, \
+                 `firn vault restore VAULT former/ID` reads one",
+                standing.len()
+            ));
+        }
+        if !lacking.is_empty() {
+            let lacking = lacking.join(", ");
+            self.report.notes.push(format!("of these, something was given back before its time: {lacking}"));
+        }
+        Ok(())
+    }
+
+    /// Whether a `delete` entry names what a point reaches.
+    fn look_at_dead_name(&mut self, catalog: &Catalog, key: &Key, point: Digest) {
+        if let Some(why) = contradiction(catalog, key) {
+            self.find(key.clone(), why, Some(point));
+        }
+    }
+
+    fn look_at_runs(
+        &mut self,
+        catalog: &Catalog,
+        id: Digest,
+        point: &Point,
+        runs: Vec<&RunRef>,
+        present: &BTreeMap<Key, u64>,
+    ) -> Result<()> {
         let destroyed = catalog.keys().get(&point.key).is_some_and(|key| key.destroyed_ms.is_some());
-        for run in &point.runs {
+        let is_former = !catalog.points().contains_key(&id);
+        for run in runs {
             let key = run.key();
-            if !self.look_at_object(&key, run.shape.stored_bytes, id, present)? || destroyed {
+            let is_there = self.look_at_object(&key, run.shape.stored_bytes, id, present)?;
+            self.look_at_dead_name(catalog, &key, id);
+            if !is_there || destroyed {
                 continue;
             }
-            match self.vault.open_run(&point, run) {
+            match self.vault.open_run(point, run) {
                 Ok(opened) => {
                     self.report.with_packs = true;
                     for pack in opened.packs() {
+                        if is_former && self.vault.was_given_back(catalog, &pack.name.key())? {
+                            continue;
+                        }
                         self.look_at_object(&pack.name.key(), pack.shape.stored_bytes, id, present)?;
+                        self.look_at_dead_name(catalog, &pack.name.key(), id);
                     }
                 }
                 // A locked vault: what its runs list is not known.
@@ -195,7 +263,8 @@ impl Check<'_> {
     }
 
     fn look_at_rest(&mut self, catalog: &Catalog, present: &BTreeMap<Key, u64>) {
-        let undeleted = present.keys().filter(|key| catalog.is_deleted(key)).count();
+        let is_unreached = |key: &&Key| catalog.is_deleted(key) && !self.found.contains_key(*key);
+        let undeleted = present.keys().filter(is_unreached).count();
         if undeleted > 0 {
             self.report.notes.push(format!("{undeleted} deleted objects are still there: run reclaim"));
         }
@@ -216,10 +285,12 @@ impl Check<'_> {
         if !self.vault.store.capabilities().legal_hold {
             return Ok(());
         }
-        for id in held_points(catalog) {
+        let live = held_points(catalog).into_iter().map(|id| (id, self.vault.needed_by(id)));
+        let former = held_former(catalog).map(|former| (former.id, self.vault.needed_by_former(former)));
+        let held: Vec<_> = live.chain(former).collect();
+        for (id, needed) in held {
             // What is damaged was found already; what is locked is not known.
-            let Ok(needed) = self.vault.needed_by(id) else { continue };
-            for key in needed {
+            for key in needed.into_iter().flatten() {
                 let store = self.vault.store.as_ref();
                 let mut is_held = store.legal_hold(&key);
                 if !matches!(is_held, Ok(true)) && store.uncover(&key)? {

@@ -1,7 +1,7 @@
 //! Compaction: packs of which live points see little are copied forward, and left to reclaim.
 //!
-//! 1. Only packs that nothing in the store locks or holds are left, and that no point reaches which is locked or held:
-//!    the others would stay, and the copy would be one more.
+//! 1. Only packs that nothing in the store locks or holds are left, and that no point reaches which is locked or must
+//!    stay by the log, former points included: the others would stay, and the copy would be one more.
 //! 2. All points that reach such a pack go on without it. One that changes meanwhile keeps it; the next compaction
 //!    looks again.
 //! 3. When it is not known what a live point sees, nothing is copied.
@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::catalog::Catalog;
 use super::damage::Judge;
-use super::forward::{Leaving, Place, is_held};
+use super::forward::{Leaving, Place};
 use super::lock::locks_on;
+use super::reach::Reach;
 use super::retain::parts;
 use super::run::{Run, RunKeys};
 use super::{RACES_MAX, Vault};
@@ -67,7 +68,7 @@ struct Group {
 /// A run that points share, and what is known of those.
 struct Shared {
     run: RunRef,
-    /// Whether one of them is locked or held.
+    /// Whether one of them is locked, or must stay.
     is_barred: bool,
 }
 
@@ -149,7 +150,8 @@ impl Vault {
                 continue;
             }
             let point = self.read_point(*id)?;
-            let is_barred = is_held(live) || live.locked.is_some_and(|lock| lock.until_ms > now_ms);
+            let is_barred =
+                live.protection(now_ms).is_some() || live.locked.is_some_and(|lock| lock.until_ms > now_ms);
             let (runs, points) = by_key.entry(point.key).or_default();
             for run in &point.runs {
                 let shared = || Shared { run: run.clone(), is_barred: false };
@@ -157,11 +159,14 @@ impl Vault {
             }
             points.push((*id, point));
         }
+        let mut former = Reach::default();
+        catalog.standing_former(now_ms).try_for_each(|point| former.add_former(self, point.id))?;
         let mut groups = Vec::new();
         for (_, (runs, points)) in by_key {
             let Some((_, point)) = points.first() else { continue };
             let keys = RunKeys::of(point, self.frame_keys(point.key)?);
-            let packs = self.perhaps_dead(&keys, runs.values())?;
+            let mut packs = self.perhaps_dead(&keys, runs.values())?;
+            packs.retain(|pack| !former.objects().contains(&pack.name.key()));
             groups.push(Group { keys, points, packs });
         }
         Ok(groups)

@@ -6,9 +6,11 @@
 //!    point is not pruned, and a date does not move earlier. A writer meets the same objection before it writes.
 //! 3. The names in a `delete` entry count even if it is void: somebody may have deleted the objects.
 //! 4. What a point holds is not in the log: of a `forward` it is seen that the new point has the same name, date and holds
-//!    as the old one, not that it has the same content. That rests on who signed it.
+//!    as the old one, not that it has the same content. And an entry's time is what its writer says. So what leaves is
+//!    not forgotten: it is a [former](super::former) point, which stands as long as it would have had to stay.
 
 mod forward;
+mod keys;
 
 use std::collections::BTreeSet;
 
@@ -199,38 +201,6 @@ impl Catalog {
         name::hash_in(key).is_some_and(|id| self.points.contains_key(&id) && *key == name::point(id))
     }
 
-    fn objection_to_key(&self, id: KeyId) -> Option<String> {
-        let is_taken = id == KeyId::default() || self.slots.contains_key(&id) || self.keys.contains_key(&id);
-        is_taken.then(|| format!("the identity {id} is taken"))
-    }
-
-    fn objection_to_remove_slot(&self, id: KeyId) -> Option<String> {
-        match self.slots.contains_key(&id) {
-            false => Some(format!("there is no slot {id}")),
-            true => (self.slots.len() == 1)
-                .then(|| format!("{id} is the last slot: nothing would open the vault")),
-        }
-    }
-
-    fn objection_to_destroy(&self, id: KeyId, now_ms: u64) -> Option<String> {
-        match self.keys.get(&id) {
-            None => Some(format!("there is no key {id}")),
-            Some(DataKey { destroyed_ms: Some(_), .. }) => Some(format!("key {id} is destroyed already")),
-            Some(DataKey { locked_until_ms, .. }) => self.points_stay(id, now_ms).or_else(|| {
-                let until_ms = locked_until_ms.filter(|until_ms| *until_ms > now_ms)?;
-                Some(format!("what key {id} encrypts is locked until {}", calendar::text(until_ms)))
-            }),
-        }
-    }
-
-    /// Why a point under `key` must stay, if one must.
-    fn points_stay(&self, key: KeyId, now_ms: u64) -> Option<String> {
-        self.points.iter().filter(|(_, live)| live.committed.key == key).find_map(|(point, live)| {
-            let why = live.protection(now_ms)?;
-            Some(format!("point {point} must stay readable: {why}"))
-        })
-    }
-
     fn take(&mut self, entry: &Entry) {
         let time_ms = entry.time_ms;
         self.kept_until_ms = self.kept_until_ms.max(date_given(&entry.action, time_ms));
@@ -244,7 +214,7 @@ impl Catalog {
                 }
             }
             Action::Prune { points } => {
-                points.iter().for_each(|pruned| drop(self.points.remove(&pruned.id)));
+                points.iter().for_each(|pruned| drop(self.leave(pruned.id, None, entry.number)));
             }
             Action::Retain { points, until_ms, locked } => {
                 let locked = locked.map(|mode| Retention { mode, until_ms: *until_ms });
@@ -253,10 +223,13 @@ impl Catalog {
             Action::Hold { point, reason, locked } => self.each_point(&[*point], |live| {
                 live.holds.insert(reason.clone(), Hold { time_ms, locked: *locked });
             }),
-            Action::Release { point, reason } => self.each_point(&[*point], |live| {
-                live.holds.remove(reason);
-            }),
-            Action::Forward { points } => points.iter().for_each(|forwarded| self.take_forward(forwarded)),
+            Action::Release { point, reason } => {
+                self.each_point(&[*point], |live| _ = live.holds.remove(reason));
+                self.release_former(*point, reason);
+            }
+            Action::Forward { points } => {
+                points.iter().for_each(|forwarded| self.take_forward(forwarded, entry.number));
+            }
             Action::Condemn { objects } => {
                 self.condemned.extend(objects.iter().map(|key| (key.clone(), time_ms)));
             }
@@ -308,11 +281,6 @@ impl Catalog {
             let wanted = locked.and_then(|locked| lock::raise(live.locked, locked));
             live.locked = wanted.or(live.locked);
         });
-    }
-
-    fn lock_key(&mut self, key: KeyId, locked: Option<Retention>) {
-        let until_ms = locked.map(|locked| locked.until_ms);
-        self.keys.entry(key).and_modify(|key| key.locked_until_ms = key.locked_until_ms.max(until_ms));
     }
 
     fn each_point(&mut self, points: &[Digest], change: impl Fn(&mut LivePoint)) {

@@ -2,15 +2,19 @@
 //!
 //! 1. A group is restored from one entry: what its volumes were at one point, never a volume of one snapshot beside one
 //!    of another.
-//! 2. A name that a volume and a group have is refused unless it says which is meant: `volume/NAME` or `group/NAME`.
-//!    No name has a slash in it, so neither can be taken for one.
+//! 2. A former point is named by `former/` and the first digits of its identity, and no other way: whoever asks for what
+//!    it was called gets what took its place.
+//! 3. A name that a volume and a group have is refused unless it says which is meant: `volume/NAME` or `group/NAME`.
+//!    No name has a slash in it, so none of these can be taken for one.
 
 use super::catalog::{Catalog, LivePoint};
+use super::former::FormerPoint;
 use super::points::{LATEST, absent, choose_of};
 use crate::error::{Error, Kind, Result};
 
 const VOLUME: &str = "volume/";
 const GROUP: &str = "group/";
+const FORMER: &str = "former/";
 
 /// The points of a consistency group that one entry committed.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub enum Named<'c> {
     Point(&'c LivePoint),
     /// A consistency group's points.
     Group(GroupPoint<'c>),
+    /// A point that left the vault.
+    Former(&'c FormerPoint),
 }
 
 impl GroupPoint<'_> {
@@ -45,7 +51,8 @@ impl GroupPoint<'_> {
 impl Catalog {
     /// What `text` names: a point as [`choose`](Self::choose) has it, or a consistency group in the same ways, such as
     /// `bank` or `bank@tuesday`. `volume/` or `group/` before it says which of the two; `group/` before the digits of a
-    /// point's identity names the group that it was sent with.
+    /// point's identity names the group that it was sent with, `former/` before those of a point that left the vault means
+    /// that one itself.
     ///
     /// # Errors
     /// [`Kind::NotFound`] when there is none; [`Kind::Invalid`] when there are several.
@@ -55,6 +62,9 @@ impl Catalog {
         }
         if let Some(text) = text.strip_prefix(GROUP) {
             return self.choose_group(text).map(Named::Group);
+        }
+        if let Some(digits) = text.strip_prefix(FORMER) {
+            return self.choose_former(digits).map(Named::Former);
         }
         let name = text.split_once('@').map_or(text, |(name, _)| name);
         let is_volume = self.points().values().any(|point| point.committed.name == name);

@@ -2,12 +2,14 @@
 //!
 //! 1. What the point needs is held in the store before the entry says so, and let go only after the entry that releases
 //!    it, as far as no other held point needs it.
+//!    What it needed while it was called otherwise stays held as long as that one's own holds (see `former`).
 //! 2. The hold in the log is what prune and reclaim go by. The store's is a second lock on the same door: when two
 //!    people hold and release points that share objects at the same time, it may be missing, and `check` says so.
 
 use std::collections::BTreeSet;
 
 use super::catalog::{Catalog, LivePoint};
+use super::former::FormerPoint;
 use super::lock::hold_objects;
 use super::reach::Reach;
 use super::{RACES_MAX, Vault};
@@ -48,7 +50,11 @@ impl Vault {
     fn try_hold(&self, point: Digest, reason: &str) -> Result<bool> {
         let locked = self.store.capabilities().legal_hold;
         if locked {
-            hold_objects(self.store.as_ref(), &self.needed_by(point)?, true)?;
+            let mut needed = self.needed_by(point)?;
+            for former in self.catalog().former_of(point).iter().filter(|former| former.is_held()) {
+                needed.append(&mut self.needed_by_former(former)?);
+            }
+            hold_objects(self.store.as_ref(), &needed, true)?;
         }
         let mut has_moved = false;
         self.append(&mut |catalog, _| {
@@ -90,7 +96,7 @@ impl Vault {
         let mut objects = self.needed_by(point)?;
         for old in catalog.forwarded_to(catalog.current(point)) {
             let mut reach = Reach::default();
-            match reach.add(self, old) {
+            match reach.add_former(self, old) {
                 // It was given back already, or is about to be.
                 Err(error) if error.kind() == Kind::Damaged => {}
                 added => added.map(|()| objects.extend(reach.objects().iter().cloned()))?,
@@ -98,6 +104,10 @@ impl Vault {
         }
         for held in held_points(&catalog) {
             let needed = self.needed_by(held)?;
+            objects = &objects - &needed;
+        }
+        for held in held_former(&catalog) {
+            let needed = self.needed_by_former(held)?;
             objects = &objects - &needed;
         }
         hold_objects(self.store.as_ref(), &objects, false)
@@ -108,4 +118,9 @@ impl Vault {
 pub(super) fn held_points(catalog: &Catalog) -> BTreeSet<Digest> {
     let is_held = |live: &LivePoint| live.holds.values().any(|hold| hold.locked);
     catalog.points().iter().filter(|(_, live)| is_held(live)).map(|(id, _)| *id).collect()
+}
+
+/// Former points that are held in the store.
+pub(super) fn held_former(catalog: &Catalog) -> impl Iterator<Item = &FormerPoint> {
+    catalog.former().into_iter().filter(|former| former.is_held())
 }

@@ -238,7 +238,9 @@ impl Vault {
     /// [`Kind::Conflict`] for one that was never there, or is the last; as [`append`](Self::append).
     pub fn remove_slot(&self, id: KeyId) -> Result<()> {
         self.append(&mut |catalog, _| {
-            let is_removed = catalog.is_deleted(&name::slot(id));
+            // That the name is dead is not enough: a void `delete` entry can have named it.
+            let is_there = catalog.slots().contains_key(&id) || catalog.keys().contains_key(&id);
+            let is_removed = !is_there && catalog.is_deleted(&name::slot(id));
             Ok((!is_removed).then_some(Action::RemoveSlot { id }))
         })?;
         match self.store.delete(&name::slot(id)) {
@@ -254,9 +256,13 @@ impl Vault {
     /// [`Kind::Conflict`] when there is no such key, or while something under it is held, retained or locked; as
     /// [`append`](Self::append).
     pub fn destroy_key(&self, id: KeyId) -> Result<()> {
-        self.append(&mut |catalog, _| {
-            let is_destroyed = catalog.is_deleted(&name::slot(id));
-            Ok((!is_destroyed).then_some(Action::DestroyKey { id }))
+        self.append(&mut |catalog, clock_ms| {
+            let is_destroyed = catalog.keys().get(&id).is_some_and(|key| key.destroyed_ms.is_some());
+            // An entry that was dated ahead can have destroyed it before its time.
+            match catalog.key_stays(id, clock_ms).filter(|_| is_destroyed) {
+                Some(why) => Err(Error::new(Kind::Conflict, "destroy key", why)),
+                None => Ok((!is_destroyed).then_some(Action::DestroyKey { id })),
+            }
         })?;
         self.keyring().opened.remove(&id);
         self.store.delete(&name::slot(id))

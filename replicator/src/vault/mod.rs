@@ -16,6 +16,7 @@ pub mod compact;
 mod container;
 pub mod damage;
 mod fold;
+pub mod former;
 mod forward;
 mod foundation;
 mod fresh;

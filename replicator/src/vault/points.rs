@@ -46,9 +46,7 @@ impl Catalog {
         if !of_volume.is_empty() {
             return choose_of(text, &of_volume, when, "give the point's identity")?.ok_or_else(absent);
         }
-        let is_prefix = text.len() >= PREFIX_MIN
-            && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        let is_meant = |id: &Digest| is_prefix && id.to_string().starts_with(text);
+        let is_meant = |id: &Digest| is_prefix(text) && id.to_string().starts_with(text);
         // A point that went on as another one is found by either name.
         let ids = self.points.keys().chain(self.forwarded.keys()).filter(|id| is_meant(id));
         let matching: BTreeSet<Digest> = ids.map(|id| self.current(*id)).collect();
@@ -62,6 +60,12 @@ impl Catalog {
             (None, _) => Err(absent()),
         }
     }
+}
+
+/// Whether `text` may be the first digits of an identity.
+pub(super) fn is_prefix(text: &str) -> bool {
+    text.len() >= PREFIX_MIN
+        && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// What is said of a name that no point has.

@@ -1,11 +1,15 @@
 //! What points reach: every object without which they can't be restored.
 //!
 //! 1. It is known only when the point and all its runs were read; otherwise the error says which object could not be.
+//!    Of a former point what was given back is passed by: a reclaim deleted it while the point did not stand, by a clock
+//!    that was ahead or a firn that knew no former points. Nobody else could: who may write may not delete.
 //! 2. The runs of a point whose data key was destroyed can't be read. Its packs are told by the key in their headers.
 
 use std::collections::BTreeSet;
 
+use super::catalog::Catalog;
 use super::damage::Judge;
+use super::former::FormerPoint;
 use super::hidden::uncovering;
 use super::run::{Run, RunKeys};
 use super::{Vault, bounded};
@@ -45,23 +49,58 @@ impl Reach {
             return Ok(());
         }
         let point = vault.read_point(id)?;
-        let is_destroyed =
-            vault.catalog().keys().get(&point.key).is_some_and(|key| key.destroyed_ms.is_some());
         for run in &point.runs {
-            if self.objects.contains(&run.key()) {
-                continue;
+            if !self.objects.contains(&run.key()) {
+                self.add_run(vault, &point, run)?;
             }
-            match is_destroyed {
-                true => drop(self.destroyed.insert(point.key)),
-                false => {
-                    let opened = vault.open_run(&point, run)?;
-                    self.objects.extend(opened.packs().map(|pack| pack.name.key()));
-                }
-            }
-            self.objects.insert(run.key());
         }
         self.objects.insert(name::point(id));
         self.points.insert(id);
+        Ok(())
+    }
+
+    /// Adds what is left of what a former point reaches.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add), but for what was given back.
+    pub fn add_former(&mut self, vault: &Vault, id: Digest) -> Result<()> {
+        if self.points.contains(&id) {
+            return Ok(());
+        }
+        let key = name::point(id);
+        if let Some(point) = vault.unless_given_back(&key, || vault.read_point(id))? {
+            for run in &point.runs {
+                if !self.objects.contains(&run.key()) {
+                    vault.unless_given_back(&run.key(), || self.add_run(vault, &point, run))?;
+                }
+            }
+            self.objects.insert(key);
+        }
+        self.points.insert(id);
+        Ok(())
+    }
+
+    /// Adds all that must stay: what live points reach, and what is left of former ones that stand at `now_ms`, by the
+    /// store's clock.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn add_all(&mut self, vault: &Vault, catalog: &Catalog, now_ms: u64) -> Result<()> {
+        catalog.points().keys().try_for_each(|id| self.add(vault, *id))?;
+        catalog.standing_former(now_ms).try_for_each(|former| self.add_former(vault, former.id))
+    }
+
+    fn add_run(&mut self, vault: &Vault, point: &Point, run: &RunRef) -> Result<()> {
+        let is_destroyed =
+            vault.catalog().keys().get(&point.key).is_some_and(|key| key.destroyed_ms.is_some());
+        match is_destroyed {
+            true => drop(self.destroyed.insert(point.key)),
+            false => {
+                let opened = vault.open_run(point, run)?;
+                self.objects.extend(opened.packs().map(|pack| pack.name.key()));
+            }
+        }
+        self.objects.insert(run.key());
         Ok(())
     }
 
@@ -84,14 +123,52 @@ impl Reach {
 }
 
 impl Vault {
-    /// What all points reach that are live in the catalog as it was last read.
+    /// What all points reach that are live in the catalog as it was last read, or former and stand.
     ///
     /// # Errors
     /// As [`Reach::add`].
     pub fn reach(&self) -> Result<Reach> {
         let mut reach = Reach::default();
-        self.catalog().points().keys().try_for_each(|id| reach.add(self, *id))?;
+        reach.add_all(self, &self.catalog(), self.store.clock_ms()?)?;
         Ok(reach)
+    }
+
+    /// What is left of what a former point reaches, and what opens it.
+    ///
+    /// # Errors
+    /// As [`Reach::add_former`].
+    pub fn needed_by_former(&self, former: &FormerPoint) -> Result<BTreeSet<Key>> {
+        let mut reach = Reach::default();
+        reach.add_former(self, former.id)?;
+        let mut needed = reach.objects;
+        needed.extend(self.openers(former.key));
+        Ok(needed)
+    }
+
+    /// Does `read`, which needs the object `key` of a former point; nothing when that was given back.
+    pub(super) fn unless_given_back<T>(
+        &self,
+        key: &Key,
+        read: impl FnOnce() -> Result<T>,
+    ) -> Result<Option<T>> {
+        // Before it is looked for: where the store keeps versions, the first one would be found.
+        if self.was_given_back(&self.catalog(), key)? {
+            return Ok(None);
+        }
+        match read() {
+            // By somebody else, since the log was read.
+            Err(error)
+                if error.kind() == Kind::Damaged && self.was_given_back(self.refresh()?.as_ref(), key)? =>
+            {
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+
+    /// Whether an object is gone that a `delete` entry names.
+    pub(super) fn was_given_back(&self, catalog: &Catalog, key: &Key) -> Result<bool> {
+        Ok(catalog.is_deleted(key) && self.store.head(key)?.is_none())
     }
 
     /// What one point reaches, and what opens it: settings, slots and its data key. All of it is locked with it.

@@ -4,11 +4,17 @@
 //!    committed meanwhile and decides anew.
 //! 2. An object is deleted only after an entry that names it. One that is still there after that, because whoever wrote
 //!    the entry was stopped, is deleted by the next reclaim, before anything else.
-//! 3. When it is not known what the live points reach, nothing is condemned and no new name goes into a `delete` entry.
+//! 3. When it is not known what points reach, nothing is condemned and nothing deleted, not even what a `delete` entry
+//!    names: somebody else may have written that entry.
+//! 4. Reached is what live points reach, and former ones that stand by the store's clock. It is not deleted whatever the
+//!    log says of it; that the log says so is in the report.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Catalog;
+use super::damage::Damage;
 use super::lock::locks_on;
 use super::reach::Reach;
 use super::{Vault, workers};
@@ -33,10 +39,11 @@ pub struct ObjectRuling {
     pub ruling: String,
 }
 
-/// What a reclaim found and did. Objects that points reach are only counted.
+/// What a reclaim found and did. Objects that points reach are only counted. A point stands when it is live, or has left
+/// before its date or with a hold that was not released.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReclaimReport {
-    /// Objects that live points reach.
+    /// Objects that points reach which stand.
     pub live_objects: u64,
     /// Their bytes.
     pub live_bytes: u64,
@@ -52,8 +59,12 @@ pub struct ReclaimReport {
     pub deleted_bytes: u64,
     /// Objects that the log says are deleted, and the store would not let go.
     pub refused: Vec<Key>,
-    /// Why it is not known what the live points reach, if so.
+    /// Why it is not known what points reach, if so.
     pub unknown: Option<String>,
+    /// Objects that the log says are deleted though points reach them, and those points. They stay. No firn writes such
+    /// an entry: somebody who may sign broke the rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contradictions: Vec<Damage>,
 }
 
 impl Vault {
@@ -72,7 +83,8 @@ impl Vault {
     pub fn reclaim(&self, limits: Limits) -> Result<ReclaimReport> {
         let mut reclaim = Reclaim::survey(self, limits)?;
         let plan = std::mem::take(&mut reclaim.plan);
-        reclaim.delete(&plan.sweep)?;
+        let sweep = reclaim.still_unreached(plan.sweep)?;
+        reclaim.delete(&sweep)?;
         let acquit = |objects| Action::Acquit { objects };
         for part in plan.acquit.chunks(NAMES_MAX) {
             reclaim.write(part, Ruling::Acquit, acquit)?;
@@ -97,6 +109,7 @@ struct Reclaim<'a> {
     reach: Reach,
     plan: Plan,
     report: ReclaimReport,
+    contradictions: BTreeMap<Key, String>,
 }
 
 impl<'a> Reclaim<'a> {
@@ -109,49 +122,75 @@ impl<'a> Reclaim<'a> {
             reach: Reach::default(),
             plan: Plan::default(),
             report: ReclaimReport::default(),
+            contradictions: BTreeMap::new(),
         };
-        match reclaim.take_in(&catalog) {
+        let clock_ms = vault.store().clock_ms()?;
+        match reclaim.take_in(&catalog, clock_ms) {
             Err(error) if error.kind() == Kind::Damaged => reclaim.report.unknown = Some(error.to_string()),
             taken => taken?,
         }
-        let clock_ms = vault.store().clock_ms()?;
         for prefix in [name::POINTS, name::RUNS, name::PACKS] {
             each_object(vault.store().as_ref(), prefix, |object| {
                 reclaim.look_at(&catalog, object, clock_ms)
             })?;
         }
         let Plan { live: Amount { objects: live_objects, bytes: live_bytes }, dead, .. } = reclaim.plan;
+        let contradictions = vault.affected(std::mem::take(&mut reclaim.contradictions));
         let report = std::mem::take(&mut reclaim.report);
         reclaim.report = ReclaimReport {
             live_objects,
             live_bytes,
             dead_objects: dead.objects,
             dead_bytes: dead.bytes,
+            contradictions,
             ..report
         };
         Ok(reclaim)
     }
 
-    fn take_in(&mut self, catalog: &Catalog) -> Result<()> {
+    fn take_in(&mut self, catalog: &Catalog, clock_ms: u64) -> Result<()> {
         for id in catalog.points().keys() {
             match self.reach.add(self.vault, *id) {
                 // It was pruned and reclaimed by somebody else since. The log went on, so nothing comes of what is
                 // decided by this catalog.
-                Err(error) if error.kind() == Kind::Damaged && !self.is_live(id)? => {}
+                Err(error) if error.kind() == Kind::Damaged && !self.stands(*id, clock_ms)? => {}
                 added => added?,
             }
         }
-        Ok(())
+        catalog.standing_former(clock_ms).try_for_each(|former| self.reach.add_former(self.vault, former.id))
     }
 
-    fn is_live(&self, id: &Digest) -> Result<bool> {
-        Ok(self.vault.refresh()?.points().contains_key(id))
+    /// Whether the point stands by what the log says now.
+    fn stands(&self, id: Digest, clock_ms: u64) -> Result<bool> {
+        let catalog = self.vault.refresh()?;
+        let is_former = catalog.standing_former(clock_ms).any(|former| former.id == id);
+        Ok(is_former || catalog.points().contains_key(&id))
+    }
+
+    /// Those of `objects`, which the log says are deleted, that no point reaches by what it says now.
+    fn still_unreached(&mut self, objects: Vec<ObjectInfo>) -> Result<Vec<ObjectInfo>> {
+        if objects.is_empty() {
+            return Ok(objects);
+        }
+        let catalog = self.vault.refresh()?;
+        let clock_ms = self.vault.store().clock_ms()?;
+        self.take_in(&catalog, clock_ms)?;
+        let mut unreached = Vec::new();
+        for object in objects {
+            if self.rule(&catalog, &object, clock_ms)? == Ruling::Sweep {
+                unreached.push(object);
+            }
+        }
+        Ok(unreached)
     }
 
     fn look_at(&mut self, catalog: &Catalog, object: ObjectInfo, clock_ms: u64) -> Result<()> {
-        // Nothing is known to be unreached then; but what the log says is deleted, no live point reaches.
-        let is_unknown = self.report.unknown.is_some() && !catalog.is_deleted(&object.key);
+        let is_unknown = self.report.unknown.is_some();
         let ruling = self.rule(catalog, &object, clock_ms)?;
+        if ruling == Ruling::Keep(Why::Contradiction) {
+            self.contradictions
+                .extend(contradiction(catalog, &object.key).map(|why| (object.key.clone(), why)));
+        }
         let is_quiet = ruling == Ruling::Keep(Why::Reached);
         if !is_quiet {
             let text = if is_unknown {
@@ -185,7 +224,7 @@ impl<'a> Reclaim<'a> {
         let mut named = Vec::new();
         let vault = self.vault;
         vault.append(&mut |catalog, clock_ms| {
-            self.take_in(catalog)?;
+            self.take_in(catalog, clock_ms)?;
             named.clear();
             for object in objects {
                 if self.rule(catalog, object, clock_ms)? == ruling {
@@ -217,6 +256,15 @@ impl<'a> Reclaim<'a> {
         self.report.refused.extend(refused);
         Ok(())
     }
+}
+
+/// What is said of an object that points reach though a `delete` entry names it; nothing when none does.
+pub(super) fn contradiction(catalog: &Catalog, key: &Key) -> Option<String> {
+    let entry = catalog.deleted().get(key)?;
+    Some(format!(
+        "entry {entry} says that it is deleted, and a point reaches it: somebody who may sign broke the rules. Look at that \
+         entry, and take the right to sign from who signed it (`firn vault keys remove-signer`)"
+    ))
 }
 
 fn poisoned() -> Error {

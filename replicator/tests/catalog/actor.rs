@@ -16,6 +16,7 @@ use firn_replicator::vault::source::Source;
 use crate::careless;
 use crate::cells::Cells;
 use crate::schedule::{Leaves, Scene};
+use crate::thief;
 use crate::world::DAY_MS;
 
 /// The names of holds.
@@ -30,6 +31,8 @@ pub(crate) struct Actor<'s> {
     pub(crate) random: Random,
     /// Prunes and reclaims; the others send and protect.
     pub(crate) keeps_house: bool,
+    /// Has stolen a signing key.
+    pub(crate) is_thief: bool,
     /// What its host's clock shows; off by years.
     pub(crate) host_ms: u64,
 }
@@ -39,6 +42,7 @@ impl Actor<'_> {
     pub(crate) fn act(&mut self) {
         for _ in 0..1 + self.random.below(3) {
             let done = match self.keeps_house {
+                _ if self.is_thief => self.steal(),
                 true => self.keep_house(),
                 false if self.random.below(3) > 0 => self.send(),
                 false => self.protect(),
@@ -54,6 +58,13 @@ impl Actor<'_> {
                 self.start_again();
             }
         }
+    }
+
+    fn steal(&mut self) -> Result<()> {
+        self.scene.tally.thefts.add(1);
+        // Somebody else was faster: a thief has no more luck than others.
+        drop(thief::act(&self.vault, &mut self.random));
+        Ok(())
     }
 
     fn start_again(&mut self) {
@@ -148,9 +159,10 @@ impl Actor<'_> {
             self.scene.tally.forwarded.add(report.points);
         }
         let limits = self.scene.limits;
-        let deleted = match self.scene.leaves == Leaves::RuleD {
-            true => careless::reclaim(&self.vault, limits)?,
-            false => {
+        let deleted = match self.scene.leaves {
+            Leaves::RuleD => careless::reclaim(&self.vault, limits)?,
+            Leaves::Former => careless::reclaim_live(&self.vault, limits)?,
+            _ => {
                 let report = self.vault.reclaim(limits)?;
                 if let Some(unknown) = report.unknown {
                     self.scene.complain(format!("reclaim does not know what points reach: {unknown}"));

@@ -8,6 +8,8 @@ use firn_replicator::format::name;
 use firn_replicator::policy::reclaim::Limits;
 use firn_replicator::store::{Key, LockMode, each_object};
 use firn_replicator::vault::Vault;
+use firn_replicator::vault::catalog::Catalog;
+use firn_replicator::vault::reach::Reach;
 
 use crate::sender::{Snapshot, upload};
 
@@ -59,6 +61,39 @@ pub(crate) fn reclaim(vault: &Vault, limits: Limits) -> Result<u64> {
             condemned_ms.is_some_and(|condemned_ms| condemned_ms + limits.condemn_ms <= clock_ms)
         };
         named = dead.iter().filter(is_due).cloned().collect();
+        Ok((!named.is_empty()).then(|| Action::Delete { objects: named.clone() }))
+    })?;
+    named.iter().try_for_each(|key| vault.store().delete(key))?;
+    Ok(named.len() as u64)
+}
+
+/// A reclaim that looks at who reaches what as of each entry, and takes for reached what live points reach alone.
+pub(crate) fn reclaim_live(vault: &Vault, limits: Limits) -> Result<u64> {
+    let unreached = |catalog: &Catalog| -> Result<Vec<Key>> {
+        let (mut reach, mut dead) = (Reach::default(), Vec::new());
+        catalog.points().keys().try_for_each(|id| reach.add(vault, *id))?;
+        for prefix in [name::PACKS, name::RUNS, name::POINTS] {
+            each_object(vault.store().as_ref(), prefix, |object| {
+                if !reach.objects().contains(&object.key) {
+                    dead.push(object.key);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(dead)
+    };
+    vault.append(&mut |catalog, _| {
+        let is_new = |key: &Key| !catalog.condemned().contains_key(key) && !catalog.is_deleted(key);
+        let objects: Vec<Key> = unreached(catalog)?.into_iter().filter(is_new).collect();
+        Ok((!objects.is_empty()).then_some(Action::Condemn { objects }))
+    })?;
+    let mut named = Vec::new();
+    vault.append(&mut |catalog, clock_ms| {
+        let is_due = |key: &Key| {
+            let condemned_ms = catalog.condemned().get(key);
+            condemned_ms.is_some_and(|condemned_ms| condemned_ms + limits.condemn_ms <= clock_ms)
+        };
+        named = unreached(catalog)?.into_iter().filter(is_due).collect();
         Ok((!named.is_empty()).then(|| Action::Delete { objects: named.clone() }))
     })?;
     named.iter().try_for_each(|key| vault.store().delete(key))?;

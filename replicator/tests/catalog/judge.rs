@@ -1,10 +1,12 @@
 //! What must be true when a schedule has ended, whatever happened in it.
 //!
 //! 1. Every live point restores to the byte, and nothing that it reaches is named in a `delete` entry: that may be
-//!    carried out at any later time.
+//!    carried out at any later time. So does every former point that stood all the time, whatever the clock showed.
 //! 2. Everything that a point needs is locked in the store as long as the log says of the point.
 //! 3. While nobody released anything, everything that a held point needs is held in the store.
 //! 4. No point was pruned while it was held, or before its date by the log's time.
+//!
+//! Of what a thief wrote, and of what rests on it, nothing is asked; nor are names in a thief's `delete` entries.
 //!
 //! That the store let no locked object go is looked at with each request that deletes.
 
@@ -16,13 +18,17 @@ use firn_replicator::format::digest::Digest;
 use firn_replicator::format::entry::{Action, Entry, Forwarded, Signed};
 use firn_replicator::format::name;
 use firn_replicator::policy::lock;
-use firn_replicator::store::{MemoryStore, Store};
+use firn_replicator::store::{Key, MemoryStore, Store};
 use firn_replicator::vault::Vault;
 use firn_replicator::vault::catalog::{Catalog, LivePoint};
+use firn_replicator::vault::former::FormerPoint;
+use firn_replicator::vault::reach::Reach;
+use firn_replicator::vault::restore::PointReader;
 use firn_replicator::vault::sink::Sink;
 
 use crate::careless;
 use crate::schedule::Scene;
+use crate::thief;
 
 /// The first fault that a schedule left, if any.
 pub(crate) fn judge(scene: &Scene<'_>, vault: &Vault) -> Option<String> {
@@ -32,15 +38,76 @@ pub(crate) fn judge(scene: &Scene<'_>, vault: &Vault) -> Option<String> {
     };
     let entries = entries(&scene.store);
     let has_release = entries.iter().any(|entry| matches!(entry.action, Action::Release { .. }));
+    let forged = Forged::of(&entries, &catalog);
     let point_fault = |live: &LivePoint| {
         let protection = protection_fault(scene, vault, live, !has_release);
-        let fault = protection.and_then(|fault| Ok(fault.or(content_fault(scene, vault, live)?)));
+        let content = || content_fault(scene, &vault.open_point(live.committed.id)?);
+        let fault = protection.and_then(|fault| Ok(fault.or(content()?)));
         fault.unwrap_or_else(|error| Some(error.to_string()))
     };
+    let is_honest = |live: &&LivePoint| !forged.points.contains(&live.committed.id);
     let named = |live: &LivePoint| Some(format!("point {}: {}", live.committed.id, point_fault(live)?));
-    reach_fault(scene, vault, &catalog)
-        .or_else(|| catalog.points().values().find_map(named))
+    reach_fault(scene, vault, &catalog, &forged)
+        .or_else(|| catalog.points().values().filter(is_honest).find_map(named))
+        .or_else(|| former_fault(scene, vault, &catalog, &forged))
         .or_else(|| prune_fault(&entries, &catalog))
+}
+
+/// What a thief wrote.
+#[derive(Default)]
+struct Forged {
+    /// Points that hold what nobody sent, and those that rest on them.
+    points: BTreeSet<Digest>,
+    /// Names in `delete` entries.
+    deleted: BTreeSet<Key>,
+}
+
+impl Forged {
+    fn of(entries: &[Entry], catalog: &Catalog) -> Self {
+        let mut forged = Self::default();
+        let is_void = |entry: &&Entry| catalog.void().iter().any(|void| void.number == entry.number);
+        for entry in entries {
+            let is_thief = entry.who.user == thief::USER;
+            match &entry.action {
+                Action::Delete { objects } if is_thief => forged.deleted.extend(objects.iter().cloned()),
+                Action::Commit { points, .. } if !is_void(&entry) => {
+                    for point in points {
+                        if point.parent.is_some_and(|parent| forged.points.contains(&parent)) {
+                            forged.points.insert(point.id);
+                        }
+                    }
+                }
+                Action::Forward { points } if !is_void(&entry) => {
+                    for Forwarded { from, to } in points {
+                        if is_thief || forged.points.contains(from) {
+                            forged.points.insert(to.id);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        forged
+    }
+}
+
+/// The former points that somebody sent, and that stood at every time that the clock showed.
+fn always_stood<'c>(
+    scene: &Scene<'_>,
+    catalog: &'c Catalog,
+    forged: &'c Forged,
+) -> impl Iterator<Item = &'c FormerPoint> {
+    let standing = catalog.standing_former(scene.turns.latest_ms());
+    standing.filter(|former| !forged.points.contains(&former.id))
+}
+
+fn former_fault(scene: &Scene<'_>, vault: &Vault, catalog: &Catalog, forged: &Forged) -> Option<String> {
+    always_stood(scene, catalog, forged).find_map(|former| {
+        scene.tally.former.add(1);
+        let fault = vault.open_former(former.id).and_then(|reader| content_fault(scene, &reader));
+        let fault = fault.unwrap_or_else(|error| Some(error.to_string()));
+        Some(format!("former point {}: {}", former.id, fault?))
+    })
 }
 
 fn entries(store: &MemoryStore) -> Vec<Entry> {
@@ -49,16 +116,20 @@ fn entries(store: &MemoryStore) -> Vec<Entry> {
     bytes.map(|bytes| Signed::decode_again(&bytes).unwrap().entry).collect()
 }
 
-fn reach_fault(scene: &Scene<'_>, vault: &Vault, catalog: &Catalog) -> Option<String> {
-    let reach = match vault.reach() {
-        Ok(reach) => reach,
-        Err(error) => return Some(error.to_string()),
-    };
+fn reach_fault(scene: &Scene<'_>, vault: &Vault, catalog: &Catalog, forged: &Forged) -> Option<String> {
+    let mut reach = Reach::default();
+    let mut live = catalog.points().keys();
+    let mut former = always_stood(scene, catalog, forged);
+    let added = live.try_for_each(|id| reach.add(vault, *id));
+    if let Err(error) = added.and_then(|()| former.try_for_each(|former| reach.add(vault, former.id))) {
+        return Some(error.to_string());
+    }
     let successors = catalog.points().keys().filter(|id| catalog.forwarded_to(**id).next().is_some()).count();
     scene.tally.successors.add(u64::try_from(successors).unwrap());
     let renamed = reach.objects().iter().filter(|key| key.as_str().ends_with(".1")).count();
     scene.tally.renamed.add(u64::try_from(renamed).unwrap());
-    let deleted = reach.objects().iter().find(|key| catalog.is_deleted(key));
+    let is_deleted = |key: &&Key| catalog.is_deleted(key) && !forged.deleted.contains(*key);
+    let deleted = reach.objects().iter().find(is_deleted);
     deleted.map(|key| format!("{key} is in a delete entry, and a point reaches it"))
 }
 
@@ -87,9 +158,7 @@ fn protection_fault(
 }
 
 /// Restores the point.
-fn content_fault(scene: &Scene<'_>, vault: &Vault, live: &LivePoint) -> Result<Option<String>> {
-    let id = live.committed.id;
-    let reader = vault.open_point(id)?;
+fn content_fault(scene: &Scene<'_>, reader: &PointReader<'_>) -> Result<Option<String>> {
     let point = reader.point();
     let target = Target(Mutex::new(vec![0xaa; usize::try_from(point.bytes).unwrap()]));
     let report = reader.restore(&target, &())?;

@@ -92,6 +92,7 @@ fn found(catalog: &Catalog, text: &str) -> Result<(Vec<Digest>, bool), Kind> {
             assert_eq!(group.missing(), 0);
             Ok((group.points.iter().map(|point| point.committed.id).collect(), true))
         }
+        Ok(Named::Former(former)) => Ok((vec![former.id], false)),
         Err(error) => Err(error.kind()),
     }
 }

@@ -34,6 +34,8 @@ struct State {
     running: usize,
     actors: Vec<Life>,
     begun: bool,
+    /// The latest time that the clock showed.
+    latest_ms: u64,
     /// How many in 64 requests the clock jumps at.
     jumps: u64,
     /// How many in 16 requests the same actor goes on after.
@@ -81,6 +83,7 @@ impl Turns {
             actors: (0..actors).map(|_| life(&mut random)).collect(),
             running: usize::try_from(random.below(actors as u64)).unwrap(),
             begun: false,
+            latest_ms: store.clock_ms().unwrap(),
             jumps: random.below(8),
             stays: STAYS[usize::try_from(random.below(4)).unwrap()],
             trace: blake3::Hasher::new(),
@@ -124,6 +127,11 @@ impl Turns {
         (life.is_dead, life.death) = (false, None);
     }
 
+    /// The latest time that the clock showed.
+    pub(crate) fn latest_ms(&self) -> u64 {
+        self.state().latest_ms
+    }
+
     /// The hash of all requests, in their order.
     pub(crate) fn trace(&self) -> blake3::Hash {
         self.state().trace.finalize()
@@ -162,7 +170,9 @@ impl Turns {
         }
         let now_ms = self.clock.clock_ms().unwrap() + 1;
         let is_jump = state.random.below(64) < state.jumps;
-        self.clock.set_clock_ms(if is_jump { jump(&mut state.random, now_ms) } else { now_ms });
+        let now_ms = if is_jump { jump(&mut state.random, now_ms) } else { now_ms };
+        state.latest_ms = state.latest_ms.max(now_ms);
+        self.clock.set_clock_ms(now_ms);
         let who = u8::try_from(actor).unwrap();
         state.trace.update(&[who]).update(operation.as_bytes()).update(subject.as_bytes());
         let life = &mut state.actors[actor];

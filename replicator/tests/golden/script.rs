@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ed25519_dalek::SigningKey;
-use firn_replicator::format::digest::{Digest, KeyId, Signer, VaultId};
+use firn_replicator::format::digest::{Digest, KeyId, PoolId, Signer, VaultId};
 use firn_replicator::format::entry::{Action, Committed, Forwarded, Pruned};
 use firn_replicator::format::name;
 use firn_replicator::format::secret::Secret;
@@ -127,6 +127,73 @@ pub(crate) fn forwarded() -> Objects {
     let nowhere = Committed { id: Digest::of(b"nowhere"), ..tuesday.clone() };
     w.log(Action::Forward { points: vec![Forwarded { from: tuesday.id, to: nowhere }] });
     writer.objects
+}
+
+/// A vault in which a stolen key let a point go on as others, with other content, and one that was pruned; and whatever
+/// a `forward` can't be. Returns the two that left.
+pub(crate) fn former() -> (Objects, [Digest; 2]) {
+    let mut writer = begin(VaultId(*b"golden vault 2 k"), Cipher::None, None);
+    let w = &mut writer;
+    w.volume(1, "db", 64, KeyId::default());
+    w.volume(2, "log", 16, KeyId::default());
+    let until_ms = BEGIN_MS + 20 * YEAR_MS;
+    let locked = Retention { mode: LockMode::Governance, until_ms: BEGIN_MS + YEAR_MS };
+    w.locked = Some(locked);
+    let monday = w.send(1, "monday", &[(0..64, b'a')]);
+    commit(w, vec![monday.clone()]);
+    w.locked = None;
+    let log = w.send(2, "monday", &[(0..4, b'l')]);
+    let pruned = commit(w, vec![log.clone()]);
+    for reason in ["audit", "case 17"] {
+        w.log(Action::Hold { point: monday.id, reason: reason.into(), locked: false });
+    }
+    w.log(Action::Retain { points: vec![monday.id], until_ms, locked: None });
+    w.log(Action::Retain { points: vec![pruned], until_ms: BEGIN_MS + 1, locked: None });
+    let mut first = w.forward(1, &monday, &[(0..64, b'x')]);
+    first.to.retain_until_ms = Some(until_ms);
+    forwards_that_are_void(w, &first, &log);
+    w.log(Action::Forward { points: vec![first.clone()] });
+    w.log(Action::Release { point: first.to.id, reason: "audit".into() });
+    w.log(Action::Hold { point: first.to.id, reason: "late".into(), locked: false });
+    let mut second = w.forward(1, &first.to, &[(0..64, b'y')]);
+    second.to.retain_until_ms = Some(until_ms + 1);
+    w.log(Action::Forward { points: vec![second.clone()] });
+    w.log(Action::Release { point: second.to.id, reason: "late".into() });
+    prune(w, &[(pruned, "to hide it")]);
+    (writer.objects, [monday.id, pruned])
+}
+
+/// Each rule of what voids a `forward`, by itself.
+fn forwards_that_are_void(w: &mut Writer, good: &Forwarded, other: &Committed) {
+    let Forwarded { from, to } = good;
+    let one = |to: Committed| vec![Forwarded { from: *from, to }];
+    let new = |to: &Committed| Committed { id: Digest::of(b"another"), ..to.clone() };
+    let shorter = to.locked.map(|locked| Retention { until_ms: locked.until_ms - 1, ..locked });
+    let both = |to: Committed| vec![good.clone(), Forwarded { from: other.id, to }];
+    for points in [
+        vec![],
+        [one(to.clone()), one(new(to))].concat(),
+        both(Committed { id: to.id, ..other.clone() }),
+        vec![Forwarded { from: Digest::of(b"stranger"), to: to.clone() }],
+        one(Committed { id: other.id, ..to.clone() }),
+        one(Committed { id: *from, ..to.clone() }),
+        one(Committed { pool: PoolId([9; 16]), ..to.clone() }),
+        one(Committed { volume: 2, ..to.clone() }),
+        one(Committed { name: "x".into(), ..to.clone() }),
+        one(Committed { snapshot: "x".into(), ..to.clone() }),
+        one(Committed { created_ms: 1, ..to.clone() }),
+        one(Committed { bytes: 4096, ..to.clone() }),
+        one(Committed { changed_bytes: 1, ..to.clone() }),
+        one(Committed { stored_bytes: 1, ..to.clone() }),
+        one(Committed { parent: Some(other.id), ..to.clone() }),
+        one(Committed { key: KeyId([9; 16]), ..to.clone() }),
+        one(Committed { retain_until_ms: to.retain_until_ms.map(|until_ms| until_ms - 1), ..to.clone() }),
+        one(Committed { retain_until_ms: None, ..to.clone() }),
+        one(Committed { locked: shorter, ..to.clone() }),
+        one(Committed { locked: None, ..to.clone() }),
+    ] {
+        w.log(Action::Forward { points });
+    }
 }
 
 /// Takes the only point of `scratch` back, with all that it reached; the same content sent again gets new names.

@@ -206,6 +206,58 @@ fn compaction_leaves_alone_what_is_locked_or_held() {
     scene.check("compacted");
 }
 
+/// Where the store locks nothing, the packs of a retained point would be kept beside their copy.
+#[test]
+fn compaction_leaves_alone_what_must_stay_by_the_log_alone() {
+    let (mut scene, id) = half_overwritten(Cipher::None, None);
+    let first = scene.points[0].0;
+    scene.prune(&[first]);
+    assert_eq!(scene.vault.plan_compact().unwrap().packs.len(), 1);
+    let until_ms = START_MS + 9 * DAY_MS;
+    scene.vault.retain(&BTreeSet::from([id]), until_ms).unwrap();
+    assert_eq!(
+        scene.vault.catalog().point(id).unwrap().committed.id,
+        id,
+        "nothing is locked, nothing copied"
+    );
+    assert_eq!(scene.vault.compact().unwrap().packs, []);
+    scene.store.set_clock_ms(until_ms);
+    assert_eq!(scene.vault.compact().unwrap().points, 1);
+    scene.check("compacted");
+}
+
+#[test]
+fn each_object_that_a_former_point_needs_is_missed() {
+    let (scene, id) = half_overwritten(Cipher::None, Some(LockMode::Compliance));
+    scene.vault.retain(&BTreeSet::from([id]), START_MS + 100 * DAY_MS).unwrap();
+    let catalog = scene.vault.catalog();
+    let former = catalog.standing_former(START_MS).next().expect("it has its first date still");
+    assert_eq!(former.id, id);
+    let needed = scene.vault.needed_by_former(former).unwrap();
+    let needed: BTreeSet<Key> = needed
+        .into_iter()
+        .filter(|key| {
+            [name::PACKS, name::RUNS, name::POINTS].iter().any(|prefix| key.as_str().starts_with(prefix))
+        })
+        .collect();
+    for key in &needed {
+        let copy = Arc::new(scene.store.copy());
+        copy.tamper(key, None);
+        let vault = open(copy, Cipher::None).unwrap();
+        let damaged = vault.verify(Depth::Objects, &()).unwrap().damaged;
+        assert!(
+            damaged.iter().any(|damage| damage.object == *key && damage.points.contains(&id)),
+            "{damaged:?}"
+        );
+        let findings = vault.check().unwrap().findings;
+        assert!(
+            findings.iter().any(|found| found.object == *key && found.points.contains(&id)),
+            "{findings:?}"
+        );
+    }
+    assert!(needed.len() >= 4);
+}
+
 #[test]
 fn a_held_point_goes_on_held_and_is_let_go_with_what_it_was() {
     let (scene, id) = half_overwritten(Cipher::None, Some(LockMode::Compliance));

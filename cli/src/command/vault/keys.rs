@@ -180,6 +180,9 @@ fn destroy(vaults: &Vaults, one: OneVault, volume: &str, yes: bool) -> Result<An
     if let Some(refusal) = refusal(&vault, &lost, "destroy key")? {
         return Err(refusal.into());
     }
+    if let Some(why) = catalog.objection(&Action::DestroyKey { id }, vault.store().clock_ms()?) {
+        return Err(Error::new(Kind::Conflict, "destroy key", why).into());
+    }
     let name =
         |point: &&LivePoint| format!("{} {}", PointView::of(point).full_name(), point.committed.id.short());
     let points: Vec<String> = lost.iter().map(name).collect();

@@ -3,6 +3,7 @@
 //! What needs a pool (sending, restoring to a volume) is done by the service, as every other work on a pool. What needs
 //! a vault alone is done by this process: it asks no daemon, and works on a machine that has no pool.
 
+mod former;
 mod keys;
 mod known;
 mod objects;

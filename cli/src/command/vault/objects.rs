@@ -30,7 +30,7 @@ struct ObjectView {
     bytes: u64,
     /// By the store's clock, in ms since 1970.
     modified_ms: u64,
-    /// How many live points reach it; none for what is no part of points.
+    /// How many points reach it, former ones that are kept included; none for what is no part of points.
     points: Option<u64>,
     lock: Option<Retention>,
 }
@@ -39,7 +39,7 @@ struct ObjectView {
 struct Objects {
     objects: Vec<ObjectView>,
     bytes: u64,
-    /// Bytes that no live point reaches.
+    /// Bytes that no point reaches.
     dead_bytes: u64,
 }
 
@@ -89,18 +89,25 @@ pub(super) fn list(vaults: &Vaults, ls: VaultLs) -> Result<Answer> {
     Answer::new(&objects, text)
 }
 
-/// How many of the points reach each object: of one point, or of all that live.
+/// How many of the points reach each object: of one point, or of all that live or are former and kept.
 fn reached(vault: &Vault, point: Option<&str>) -> Result<BTreeMap<Key, u64>, Error> {
     let catalog = vault.catalog();
-    let ids = match point {
-        Some(text) => vec![catalog.choose(text)?.committed.id],
-        None => catalog.points().keys().copied().collect(),
-    };
-    let mut reached = BTreeMap::new();
-    for id in ids {
-        for key in vault.needed_by(id)? {
-            *reached.entry(key).or_insert(0) += 1;
+    let mut needed = Vec::new();
+    match point.map(|text| (text, text.strip_prefix("former/"))) {
+        Some((_, Some(digits))) => needed.push(vault.needed_by_former(catalog.choose_former(digits)?)?),
+        Some((text, None)) => needed.push(vault.needed_by(catalog.choose(text)?.committed.id)?),
+        None => {
+            for id in catalog.points().keys() {
+                needed.push(vault.needed_by(*id)?);
+            }
+            for former in catalog.standing_former(vault.store().clock_ms()?) {
+                needed.push(vault.needed_by_former(former)?);
+            }
         }
+    }
+    let mut reached = BTreeMap::new();
+    for key in needed.into_iter().flatten() {
+        *reached.entry(key).or_insert(0) += 1;
     }
     Ok(reached)
 }

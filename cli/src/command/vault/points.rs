@@ -5,7 +5,7 @@ use firn_replicator::format::digest::Digest;
 use firn_replicator::vault::catalog::LivePoint;
 use serde::Serialize;
 
-use super::open;
+use super::{former, open};
 use crate::args::vault::VaultPoints;
 use crate::output::Answer;
 use crate::size::Size;
@@ -95,8 +95,11 @@ struct Points {
 }
 
 pub(super) fn list(vaults: &Vaults, points: VaultPoints) -> Result<Answer> {
-    let VaultPoints { vault, volume: wanted } = points;
+    let VaultPoints { vault, volume: wanted, former } = points;
     let vault = open(vaults, vault, Purpose::Read)?;
+    if former {
+        return former::list(&vault, wanted.as_deref());
+    }
     let catalog = vault.catalog();
     let mut found: Vec<&LivePoint> = catalog
         .points()
@@ -108,7 +111,7 @@ pub(super) fn list(vaults: &Vaults, points: VaultPoints) -> Result<Answer> {
     if points.points.is_empty() {
         let of = wanted.map(|volume| format!(" of {volume}")).unwrap_or_default();
         let text = format!("no recovery points{of}: `firn vault send VOLUME VAULT` makes one");
-        return Answer::new(&points, text);
+        return Answer::new(&points, format!("{text}\n{}", former::note(&vault)?).trim_end().to_owned());
     }
     let has_groups = points.points.iter().any(|point| point.group.is_some());
     let mut columns = vec![Left("POINT"), Left("SNAPSHOT")];
@@ -124,5 +127,5 @@ pub(super) fn list(vaults: &Vaults, points: VaultPoints) -> Result<Answer> {
         Left("KEPT"),
     ]);
     let text = table(&columns, points.points.iter().map(|point| point.row(has_groups)));
-    Answer::new(&points, text)
+    Answer::new(&points, text + &former::note(&vault)?)
 }

@@ -17,6 +17,7 @@ use super::open;
 use super::points::PointView;
 use crate::args::vault::{VaultHold, VaultPrune, VaultReclaim, VaultRetain};
 use crate::command::count;
+use crate::operation::vault;
 use crate::output::Answer;
 use crate::size::Size;
 use crate::table::Column::{Left, Right};
@@ -182,7 +183,10 @@ fn reclaim_text(report: &ReclaimReport, dry_run: bool) -> String {
         false => text += &format!("; {} ({deleted}) deleted", report.deleted_objects),
     }
     if let Some(unknown) = &report.unknown {
-        text += &format!("\nnothing more can be given back: {unknown}");
+        text += &format!("\nnothing can be given back, for it is not known what points reach: {unknown}");
+    }
+    for found in &report.contradictions {
+        text += &format!("\nCONTRADICTION, kept: {}", vault::damage(found));
     }
     for key in &report.refused {
         text += &format!("\nthe store did not let go of {key}");

@@ -2,9 +2,11 @@
 
 use firn_engine::error::{Error, Kind};
 use firn_engine::sys::{Clock, SystemClock};
+use firn_replicator::format::digest::Digest;
+use firn_replicator::vault::Vault;
 use firn_replicator::vault::catalog::{Catalog, LivePoint};
 use firn_replicator::vault::groups::Named;
-use firn_replicator::vault::restore::RestoreReport;
+use firn_replicator::vault::restore::{PointReader, RestoreReport};
 use firn_replicator::vault::sink::VolumeSink;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -22,7 +24,8 @@ use crate::vaults::opening::{Purpose, Wanted};
 pub(crate) struct VaultRestore {
     /// Where from.
     pub(crate) vault: Wanted,
-    /// The point: the first digits of its id, pg@nightly, pg for the newest, or pg@2026-11-24T12:00 for the newest then.
+    /// The point: the first digits of its id, pg@nightly, pg for the newest, or pg@2026-11-24T12:00 for the newest then;
+    /// former/ and the first digits for one that left the vault and is kept.
     pub(crate) point: String,
     /// The new volume.
     pub(crate) volume: String,
@@ -51,10 +54,28 @@ pub(crate) struct Restored {
     pub(crate) seconds: f64,
 }
 
+/// A volume's point that was chosen.
+pub(crate) struct Chosen {
+    id: Digest,
+    /// Whether it left the vault, and is meant itself.
+    is_former: bool,
+}
+
+impl Chosen {
+    /// Opens it for reading.
+    pub(crate) fn open<'v>(&self, vault: &'v Vault) -> Result<PointReader<'v>, Error> {
+        match self.is_former {
+            true => vault.open_former(self.id),
+            false => vault.open_point(self.id),
+        }
+    }
+}
+
 /// The volume's point that `text` names.
-pub(crate) fn choose<'c>(catalog: &'c Catalog, text: &str) -> Result<&'c LivePoint, Error> {
+pub(crate) fn choose(catalog: &Catalog, text: &str) -> Result<Chosen, Error> {
     match catalog.find(text)? {
-        Named::Point(point) => Ok(point),
+        Named::Point(point) => Ok(Chosen { id: point.committed.id, is_former: false }),
+        Named::Former(former) => Ok(Chosen { id: former.id, is_former: true }),
         Named::Group(group) => {
             let detail = format!("{text:?} is a consistency group of {} volumes", group.points.len());
             Err(Error::new(Kind::Invalid, "restore", detail).hint(
@@ -91,8 +112,7 @@ impl LongOperation for VaultRestore {
         let vaults = Vaults::at(served.state.as_deref())?;
         let began = SystemClock.monotonic();
         let vault = self.vault.open(&vaults, Purpose::Read)?;
-        let chosen = choose(&vault.catalog(), &self.point)?.clone();
-        let reader = vault.open_point(chosen.committed.id)?;
+        let reader = choose(&vault.catalog(), &self.point)?.open(&vault)?;
         let otherwise = "name another one; a clone or a rollback can then take its place";
         let target = Target::claim(served, &self.volume, reader.point().bytes, otherwise)?;
         let volume = target.emptied(served)?;
@@ -103,8 +123,14 @@ impl LongOperation for VaultRestore {
             target::finish(&volume)?;
         }
         let took = SystemClock.monotonic().saturating_sub(began);
-        Ok(Restored::of(report, full_name(&chosen), self.volume, took.as_secs_f64()))
+        Ok(Restored::of(report, snapshot_name(&reader), self.volume, took.as_secs_f64()))
     }
+}
+
+/// The snapshot of a point that is open, as people write it.
+pub(crate) fn snapshot_name(reader: &PointReader<'_>) -> String {
+    let source = &reader.point().source;
+    format!("{}@{}", source.name, source.snapshot)
 }
 
 /// The snapshot of a point, as people write it.

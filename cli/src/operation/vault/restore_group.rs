@@ -166,6 +166,10 @@ fn choose_group<'c>(catalog: &'c Catalog, text: &str) -> Result<GroupPoint<'c>, 
             let hint = format!("say where to: --to {}, --to ./FILE or --to -", point.committed.name);
             return Err(invalid(detail).hint(hint));
         }
+        Named::Former(_) => {
+            let detail = format!("{text:?} is a point of a volume, which left the vault");
+            return Err(invalid(detail).hint("say where to: --to VOLUME, --to ./FILE or --to -"));
+        }
     };
     check_whole(&group)?;
     Ok(group)

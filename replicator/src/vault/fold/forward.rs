@@ -54,9 +54,10 @@ impl Catalog {
         is_weaker.then(|| "it is locked shorter, or less strongly".to_owned())
     }
 
-    pub(super) fn take_forward(&mut self, forwarded: &Forwarded) {
+    /// Takes up a point of the entry of this number.
+    pub(super) fn take_forward(&mut self, forwarded: &Forwarded, entry: u64) {
         let Forwarded { from, to } = forwarded;
-        let Some(live) = self.points.remove(from) else { return };
+        let Some(live) = self.leave(*from, Some(to.id), entry) else { return };
         self.lock_key(to.key, to.locked);
         let live = LivePoint {
             committed: to.clone(),

@@ -207,6 +207,6 @@ impl Mover {
 }
 
 /// Whether the store holds what the point needs.
-pub(super) fn is_held(live: &LivePoint) -> bool {
+fn is_held(live: &LivePoint) -> bool {
     live.holds.values().any(|hold| hold.locked)
 }

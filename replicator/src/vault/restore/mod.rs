@@ -96,7 +96,21 @@ impl Vault {
     /// [`Kind::NotFound`] when it is not in the vault; [`Kind::Damaged`] when its object is missing or not what was
     /// written; what [`frame_keys`](Self::frame_keys) says.
     pub fn open_point(&self, id: Digest) -> Result<PointReader<'_>> {
-        let id = self.catalog().point(id)?.committed.id;
+        self.open_itself(self.catalog().point(id)?.committed.id)
+    }
+
+    /// Opens a former point for reading: what it was before another took its place, or it was pruned.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when none was called so; [`Kind::Damaged`] also when what it needed was given back; as
+    /// [`open_point`](Self::open_point).
+    pub fn open_former(&self, id: Digest) -> Result<PointReader<'_>> {
+        let is_known = self.catalog().former().iter().any(|former| former.id == id);
+        let absent = || Error::new(Kind::NotFound, "find point", format!("no former point is called {id}"));
+        if is_known { self.open_itself(id) } else { Err(absent()) }
+    }
+
+    fn open_itself(&self, id: Digest) -> Result<PointReader<'_>> {
         let point = self.read_point(id)?;
         let keys = RunKeys::of(&point, self.frame_keys(point.key)?);
         let notes = Notes::default();
@@ -107,6 +121,11 @@ impl Vault {
 }
 
 impl PointReader<'_> {
+    /// What it is called.
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
     /// What it is.
     pub fn point(&self) -> &Point {
         &self.point

@@ -1,7 +1,7 @@
-//! Verifying: proving that what live points need is there and is what was written.
+//! Verifying: proving that what points need, live ones and former ones that stand, is there and is what was written.
 //!
 //! 1. Without keys everything is held against the hashes of what is stored; with keys each frame is opened too.
-//! 2. Damage is named with the live points that it affects, and does not end the work.
+//! 2. Damage is named with the points that it affects, and does not end the work.
 
 mod content;
 mod reach;
@@ -55,7 +55,7 @@ pub struct VerifyReport {
 }
 
 impl Vault {
-    /// Verifies what all live points need.
+    /// Verifies what all live points need, and what former points need that stand.
     ///
     /// # Errors
     /// What the store said. Damage is in the report.
@@ -100,7 +100,7 @@ impl Vault {
             depth,
             points: reach.points,
             locked_points: reach.locked_points,
-            objects: reach.points + objects.len() as u64,
+            objects: reach.points + reach.former + objects.len() as u64,
             bytes: bytes.into_inner(),
             damaged,
         })

@@ -1,4 +1,4 @@
-//! What live points need.
+//! What points need: live ones, and former ones that stand.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use super::Depth;
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Role, Shape};
 use crate::format::name::{self, PACKS};
-use crate::format::point::Point;
+use crate::format::point::{Point, RunRef};
 use crate::store::{Key, each_object};
 use crate::vault::Vault;
-use crate::vault::catalog::LivePoint;
 use crate::vault::damage::{Judge, Notes};
+use crate::vault::former::FormerPoint;
 use crate::vault::run::{Run, RunKeys};
 
 /// A run or pack.
@@ -25,27 +25,48 @@ pub(super) struct Object {
     pub(super) locked_until_ms: Option<u64>,
 }
 
-/// Everything that live points need, as far as it can be read.
+/// How a point needs its objects.
+#[derive(Clone, Copy)]
+struct Needs {
+    /// Until when they must be locked.
+    until_ms: Option<u64>,
+    /// Whether some of them may have been given back.
+    is_former: bool,
+}
+
+/// Everything that points need, as far as it can be read.
 #[derive(Default)]
 pub(super) struct Reach {
     pub(super) points: u64,
+    /// Former points of which something is left.
+    pub(super) former: u64,
     pub(super) locked_points: u64,
     pub(super) objects: BTreeMap<Key, Object>,
 }
 
 impl Reach {
-    /// Looks at each live point, and at depth `Objects` and below at its runs. What can't be read is noted.
+    /// Looks at each point, and at depth `Objects` and below at its runs. What can't be read is noted; of a former point
+    /// what was given back is passed by.
     pub(super) fn of(vault: &Vault, depth: Depth, notes: &Notes) -> Result<Self> {
         let mut reach = Self::default();
         let catalog = vault.catalog();
         let judge = Judge::Note(notes);
+        let now_ms = vault.store().clock_ms()?;
         for (id, live) in catalog.points() {
             reach.points += 1;
+            // A lock that has ended binds nobody: what was copied forward since has none.
+            let until_ms = live.locked.map(|lock| lock.until_ms).filter(|until_ms| *until_ms > now_ms);
             match vault.read_point(*id) {
-                Ok(point) if depth > Depth::Catalog => reach.add_point(vault, live, &point, judge)?,
+                Ok(point) if depth > Depth::Catalog => {
+                    let runs = point.runs.iter().collect();
+                    reach.add_point(vault, &point, runs, Needs { until_ms, is_former: false }, judge)?;
+                }
                 Ok(_) => {}
                 Err(error) => judge.pass(&name::point(*id), error)?,
             }
+        }
+        for former in catalog.standing_former(now_ms) {
+            reach.add_former(vault, former, depth, judge)?;
         }
         if reach.locked_points > 0 && depth == Depth::Content {
             // Which packs they need is not known; each pack that is there can still be held against its name.
@@ -57,7 +78,40 @@ impl Reach {
         Ok(reach)
     }
 
-    fn add_point(&mut self, vault: &Vault, live: &LivePoint, point: &Point, judge: Judge<'_>) -> Result<()> {
+    fn add_former(
+        &mut self,
+        vault: &Vault,
+        former: &FormerPoint,
+        depth: Depth,
+        judge: Judge<'_>,
+    ) -> Result<()> {
+        let key = name::point(former.id);
+        let point = match vault.unless_given_back(&key, || vault.read_point(former.id)) {
+            Ok(Some(point)) => point,
+            Ok(None) => return Ok(()),
+            Err(error) => return judge.pass(&key, error),
+        };
+        self.former += 1;
+        if depth == Depth::Catalog {
+            return Ok(());
+        }
+        let mut runs = Vec::new();
+        for run in &point.runs {
+            runs.extend(vault.unless_given_back(&run.key(), || Ok(run))?);
+        }
+        self.add_point(vault, &point, runs, Needs { until_ms: None, is_former: true }, judge)
+    }
+
+    /// Adds these `runs` of a point, and their packs.
+    fn add_point(
+        &mut self,
+        vault: &Vault,
+        point: &Point,
+        runs: Vec<&RunRef>,
+        needs: Needs,
+        judge: Judge<'_>,
+    ) -> Result<()> {
+        let Needs { until_ms, is_former } = needs;
         let keys = match vault.frame_keys(point.key) {
             Ok(frames) => Some(RunKeys::of(point, frames)),
             // Locked, or the key was destroyed.
@@ -68,16 +122,16 @@ impl Reach {
             }
         };
         self.locked_points += u64::from(keys.is_none());
-        // A lock that has ended binds nobody: what was copied forward since has none.
-        let now_ms = vault.store().clock_ms()?;
-        let until_ms = live.locked.map(|lock| lock.until_ms).filter(|until_ms| *until_ms > now_ms);
-        for run in &point.runs {
+        for run in runs {
             let is_known = self.objects.contains_key(&run.key());
             self.add(run.key(), Role::Run, Some(run.shape), keys.clone(), until_ms);
             let Some(keys) = keys.as_ref().filter(|_| !is_known || until_ms.is_some()) else { continue };
             match Run::open(vault.store().as_ref(), run, keys, judge) {
                 Ok(opened) => {
                     for pack in opened.packs() {
+                        if is_former && vault.was_given_back(&vault.catalog(), &pack.name.key())? {
+                            continue;
+                        }
                         let shape = Some(pack.shape);
                         self.add(pack.name.key(), Role::Pack, shape, Some(keys.clone()), until_ms);
                     }

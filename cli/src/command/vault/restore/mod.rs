@@ -6,12 +6,11 @@ mod group;
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
 use firn_engine::sys::{Clock, SystemClock};
-use firn_replicator::vault::Vault;
-use firn_replicator::vault::catalog::LivePoint;
 use firn_replicator::vault::groups::Named;
 use firn_replicator::vault::restore::PointReader;
 use firn_replicator::vault::sink::FileSink;
@@ -20,7 +19,7 @@ use self::file::Target;
 use super::wanted;
 use crate::args::Globals;
 use crate::args::vault as args;
-use crate::operation::vault::restore::{Restored, VaultRestore, choose, full_name};
+use crate::operation::vault::restore::{Restored, VaultRestore, choose, snapshot_name};
 use crate::output::Answer;
 use crate::progress::{self, Bar};
 use crate::service::with_service;
@@ -101,46 +100,49 @@ fn away(vaults: &Vaults, restore: args::VaultRestore, to: String) -> Result<Answ
     if takes_files && let Named::Group(group) = catalog.find(&restore.point)? {
         return group::to_files(&vault, &group, &to);
     }
-    let chosen = choose(&catalog, &restore.point)?;
-    let range = restore.range.as_deref().map(|text| range(text, chosen.committed.bytes)).transpose()?;
+    let began = SystemClock.monotonic();
+    let reader = choose(&catalog, &restore.point)?.open(&vault)?;
+    let range = restore.range.as_deref().map(|text| range(text, reader.point().bytes)).transpose()?;
     match to.as_str() {
-        "-" => to_stdout(&vault, chosen, range),
-        _ => to_file(&vault, chosen, range, to, restore.overwrite),
+        "-" => to_stdout(&reader, began, range),
+        _ => to_file(&reader, began, range, to, restore.overwrite),
     }
 }
 
 /// Offset and length of a part.
 type Part = Option<(u64, u64)>;
 
-fn to_stdout(vault: &Vault, chosen: &LivePoint, range: Part) -> Result<Answer> {
-    let began = SystemClock.monotonic();
-    let reader = vault.open_point(chosen.committed.id)?;
+fn to_stdout(reader: &PointReader<'_>, began: Duration, range: Part) -> Result<Answer> {
     let bar = Bar(progress::bar("restoring", 0));
     let mut stdout = io::stdout();
     let to = "-".to_owned();
     let restored = match range {
         None => {
             let report = reader.restore_to_stream(&mut stdout, &bar)?;
-            Restored::of(report, full_name(chosen), to, seconds(began))
+            Restored::of(report, snapshot_name(reader), to, seconds(began))
         }
         Some((offset, length)) => {
-            copy(&reader, offset, length, &mut stdout)?;
-            part(chosen, to, length, seconds(began))
+            copy(reader, offset, length, &mut stdout)?;
+            part(reader, to, length, seconds(began))
         }
     };
     bar.0.finish_and_clear();
     Ok(answer(restored, "")?.on_stderr())
 }
 
-fn to_file(vault: &Vault, chosen: &LivePoint, range: Part, to: String, overwrite: bool) -> Result<Answer> {
-    let began = SystemClock.monotonic();
-    let reader = vault.open_point(chosen.committed.id)?;
+fn to_file(
+    reader: &PointReader<'_>,
+    began: Duration,
+    range: Part,
+    to: String,
+    overwrite: bool,
+) -> Result<Answer> {
     let target = Target::open(Path::new(&to), overwrite)?;
     let restored = match range {
         Some((offset, length)) => {
-            copy(&reader, offset, length, &mut target.emptied()?)?;
+            copy(reader, offset, length, &mut target.emptied()?)?;
             target.keep()?;
-            part(chosen, to, length, seconds(began))
+            part(reader, to, length, seconds(began))
         }
         None => {
             let bar = Bar(progress::bar("restoring", 0));
@@ -148,20 +150,20 @@ fn to_file(vault: &Vault, chosen: &LivePoint, range: Part, to: String, overwrite
             let report = reader.restore(&sink, &bar)?;
             bar.0.finish_and_clear();
             target.keep()?;
-            Restored::of(report, full_name(chosen), to, seconds(began))
+            Restored::of(report, snapshot_name(reader), to, seconds(began))
         }
     };
     answer(restored, "")
 }
 
-fn seconds(began: std::time::Duration) -> f64 {
+fn seconds(began: Duration) -> f64 {
     SystemClock.monotonic().saturating_sub(began).as_secs_f64()
 }
 
-fn part(chosen: &LivePoint, to: String, bytes: u64, seconds: f64) -> Restored {
+fn part(reader: &PointReader<'_>, to: String, bytes: u64, seconds: f64) -> Restored {
     Restored {
-        point: chosen.committed.id.to_string(),
-        snapshot: full_name(chosen),
+        point: reader.id().to_string(),
+        snapshot: snapshot_name(reader),
         to,
         bytes,
         data_bytes: bytes,
