@@ -96,8 +96,7 @@ fn compact(vault: &Vault, last: Digest, watched: &mut Watched) -> Result<()> {
     let points = vault.catalog();
     let others: Vec<Digest> = points.points().keys().copied().filter(|id| *id != last).collect();
     vault.remove_points(&others, "bench")?;
-    let (seconds, compacted) =
-        timed(|| watched.run("compacting", || Ok(vault.compact()?)))?;
+    let (seconds, compacted) = timed(|| watched.run("compacting", || Ok(vault.compact()?)))?;
     ensure!(compacted.unknown.is_none() && compacted.points == 1, "nothing was compacted");
     let bytes = float(compacted.after_bytes);
     println!("    {} written anew at {}/s", figure::mebibytes(bytes), figure::mebibytes(bytes / seconds));
