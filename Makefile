@@ -75,6 +75,7 @@ BESIDE := $(or $(CARGO_TARGET_DIR),target)/packages-test.log
 test: packages-build toolchain components format ## Check format, lints and docs, then run every test
 	@mkdir -p "$(dir $(BESIDE))"; \
 	$(MAKE) --no-print-directory packages-test >"$(BESIDE)" 2>&1 & packages=$$!; \
+	trap 'kill $$packages 2>/dev/null' INT TERM; \
 	$(MAKE) --no-print-directory lint docs doctests || { status=$$?; wait $$packages || true; exit $$status; }; \
 	wait $$packages || { status=$$?; cat "$(BESIDE)" >&2; exit $$status; }; \
 	cat "$(BESIDE)"; \
