@@ -204,7 +204,7 @@ impl Row {
 }
 
 /// What must be known of a container to read a part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shape {
     /// Bytes of the object.
     pub stored_bytes: u64,

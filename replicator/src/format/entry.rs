@@ -14,6 +14,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use super::VERSION;
 use super::codec::{malformed, newer_than};
 use super::digest::{Digest, KeyId, PoolId, Signer, VaultId};
+use super::point::{Point, Source};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Key, LockMode};
 
@@ -196,6 +197,14 @@ pub struct Committed {
     pub retain_until_ms: Option<u64>,
     /// Until when, and how, everything it reaches was locked in the store before this entry was written.
     pub locked: Option<crate::store::Retention>,
+}
+
+impl Committed {
+    /// Whether it and the point agree on the volume and the data key.
+    pub fn is_of(&self, point: &Point) -> bool {
+        let Source { pool, volume, .. } = point.source;
+        (self.pool, self.volume, self.key) == (pool, volume, point.key)
+    }
 }
 
 /// A point that left the vault.

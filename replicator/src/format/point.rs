@@ -66,7 +66,7 @@ pub struct Source {
 }
 
 /// A run of a point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RunRef {
     /// The hash of its bytes.
     pub id: Digest,

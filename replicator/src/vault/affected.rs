@@ -1,11 +1,11 @@
 //! What needs what: naming the points that damage affects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Vault;
 use super::damage::{Damage, Judge, Notes};
 use super::run::{Run, RunKeys};
-use crate::format::digest::Digest;
+use crate::format::digest::{Digest, KeyId};
 use crate::format::name::{self, PackName};
 use crate::format::point::Point;
 use crate::format::point::RunRef;
@@ -24,8 +24,8 @@ impl Vault {
         let mut points: BTreeMap<&Key, BTreeSet<Digest>> =
             objects.keys().map(|key| (key, BTreeSet::new())).collect();
         let has_packs = objects.keys().any(|key| PackName::of(key).is_some());
-        // The packs in question of a run, which many points may share.
-        let mut packs_of = BTreeMap::<Key, Vec<Key>>::new();
+        // The packs in question of a run, which many points may share, as they name it.
+        let mut packs_of = HashMap::<(RunRef, KeyId), Vec<Key>>::new();
         let catalog = self.catalog();
         // A store that does not say what time it is gets more named, not less.
         let now_ms = self.store().clock_ms().unwrap_or(0);
@@ -38,15 +38,14 @@ impl Vault {
             let read = self.unless_given_back(&name::point(id), || self.read_point(id));
             let Ok(Some(point)) = read else { continue };
             for run in &point.runs {
-                let key = run.key();
-                if let Some(affected) = points.get_mut(&key) {
+                if let Some(affected) = points.get_mut(&run.key()) {
                     affected.insert(id);
                 }
                 if !has_packs {
                     continue;
                 }
                 let packs = packs_of
-                    .entry(key)
+                    .entry((run.clone(), point.key))
                     .or_insert_with(|| self.listed(&point, run, |pack| objects.contains_key(pack)));
                 for pack in packs {
                     points.get_mut(pack).map(|affected| affected.insert(id));

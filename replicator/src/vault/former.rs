@@ -99,6 +99,7 @@ impl Catalog {
         // Those in whose place it stood are in the hands of its successor. When it was pruned, it had no holds.
         let mut former = self.former.remove(&id).unwrap_or_default();
         if live.retain_until_ms.is_some() || !live.holds.is_empty() {
+            former.reserve_exact(1);
             former.push(FormerPoint {
                 id,
                 key: live.committed.key,
@@ -109,7 +110,10 @@ impl Catalog {
             });
         }
         if !former.is_empty() {
-            self.former.entry(successor.unwrap_or(id)).or_default().append(&mut former);
+            // Most are alone, and there may be as many as points were ever pruned.
+            let there = self.former.entry(successor.unwrap_or(id)).or_default();
+            there.reserve_exact(former.len());
+            there.append(&mut former);
         }
         Some(live)
     }

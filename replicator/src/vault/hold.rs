@@ -93,7 +93,13 @@ impl Vault {
     /// what is needed by points that are held still.
     pub(super) fn let_go(&self, point: Digest) -> Result<()> {
         let catalog = self.refresh()?;
-        let mut objects = self.needed_by(point)?;
+        // What can't be read keeps its hold, and keeps nobody else from losing theirs.
+        let (mut objects, unread) = match self.needed_by(point) {
+            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Conflict | Kind::NotFound) => {
+                (BTreeSet::new(), Some(error))
+            }
+            needed => (needed?, None),
+        };
         for old in catalog.forwarded_to(catalog.current(point)) {
             let mut reach = Reach::default();
             match reach.add_former(self, old) {
@@ -110,7 +116,8 @@ impl Vault {
             let needed = self.needed_by_former(held)?;
             objects = &objects - &needed;
         }
-        hold_objects(self.store.as_ref(), &objects, false)
+        hold_objects(self.store.as_ref(), &objects, false)?;
+        unread.map_or(Ok(()), Err)
     }
 }
 

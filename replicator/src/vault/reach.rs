@@ -4,8 +4,10 @@
 //!    Of a former point what was given back is passed by: a reclaim deleted it while the point did not stand, by a clock
 //!    that was ahead or a firn that knew no former points. Nobody else could: who may write may not delete.
 //! 2. The runs of a point whose data key was destroyed can't be read. Its packs are told by the key in their headers.
+//! 3. Only a run that was opened is not opened again, and only for what names it in the same way, under the same key:
+//!    what one point says of a run that it shares is not what another one reaches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::catalog::Catalog;
 use super::damage::Judge;
@@ -25,6 +27,8 @@ use crate::store::Key;
 pub struct Reach {
     points: BTreeSet<Digest>,
     objects: BTreeSet<Key>,
+    /// Runs whose packs are among the objects, as points name them.
+    opened: HashSet<(RunRef, KeyId)>,
     destroyed: BTreeSet<KeyId>,
 }
 
@@ -49,11 +53,7 @@ impl Reach {
             return Ok(());
         }
         let point = vault.read_point(id)?;
-        for run in &point.runs {
-            if !self.objects.contains(&run.key()) {
-                self.add_run(vault, &point, run)?;
-            }
-        }
+        point.runs.iter().try_for_each(|run| self.add_run(vault, &point, run))?;
         self.objects.insert(name::point(id));
         self.points.insert(id);
         Ok(())
@@ -70,9 +70,7 @@ impl Reach {
         let key = name::point(id);
         if let Some(point) = vault.unless_given_back(&key, || vault.read_point(id))? {
             for run in &point.runs {
-                if !self.objects.contains(&run.key()) {
-                    vault.unless_given_back(&run.key(), || self.add_run(vault, &point, run))?;
-                }
+                vault.unless_given_back(&run.key(), || self.add_run(vault, &point, run))?;
             }
             self.objects.insert(key);
         }
@@ -91,13 +89,18 @@ impl Reach {
     }
 
     fn add_run(&mut self, vault: &Vault, point: &Point, run: &RunRef) -> Result<()> {
+        let named = (run.clone(), point.key);
+        if self.opened.contains(&named) {
+            return Ok(());
+        }
         let is_destroyed =
             vault.catalog().keys().get(&point.key).is_some_and(|key| key.destroyed_ms.is_some());
         match is_destroyed {
             true => drop(self.destroyed.insert(point.key)),
             false => {
-                let opened = vault.open_run(point, run)?;
-                self.objects.extend(opened.packs().map(|pack| pack.name.key()));
+                let packs = vault.open_run(point, run)?;
+                self.objects.extend(packs.packs().map(|pack| pack.name.key()));
+                self.opened.insert(named);
             }
         }
         self.objects.insert(run.key());
@@ -203,12 +206,23 @@ impl Vault {
     /// Reads a point.
     ///
     /// # Errors
-    /// [`Kind::Damaged`], naming the object, when it is missing or not what was written; what the store said.
+    /// [`Kind::Damaged`], naming the object, when it is missing or not what was written, or the log says that it is of
+    /// another volume or under another key; what the store said.
     pub fn read_point(&self, id: Digest) -> Result<Point> {
         let key = name::point(id);
         let store = self.store.as_ref();
         let read = || Point::decode(id, &bounded::get(store, &key, bounded::POINT_BYTES_MAX)?);
-        uncovering(store, &key, read).map_err(|error| named(&key, error))
+        let point = uncovering(store, &key, read).map_err(|error| named(&key, error))?;
+        match self.catalog().points().get(&id) {
+            Some(live) if !live.committed.is_of(&point) => {
+                let detail = format!(
+                    "{key} is of another volume or under another key than entry {} says",
+                    live.number
+                );
+                Err(Error::new(Kind::Damaged, "read object", detail))
+            }
+            _ => Ok(point),
+        }
     }
 
     /// A run of a point, with its list of packs.

@@ -61,8 +61,8 @@ pub struct ReclaimReport {
     pub refused: Vec<Key>,
     /// Why it is not known what points reach, if so.
     pub unknown: Option<String>,
-    /// Objects that the log says are deleted though points reach them, and those points. They stay. No firn writes such
-    /// an entry: somebody who may sign broke the rules.
+    /// Objects that the log says are deleted though points reach them, and those points. They stay. Somebody who may sign
+    /// broke the rules, or, where only former points reach one, the store's clock was ahead then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contradictions: Vec<Damage>,
 }
@@ -262,8 +262,9 @@ impl<'a> Reclaim<'a> {
 pub(super) fn contradiction(catalog: &Catalog, key: &Key) -> Option<String> {
     let entry = catalog.deleted().get(key)?;
     Some(format!(
-        "entry {entry} says that it is deleted, and a point reaches it: somebody who may sign broke the rules. Look at that \
-         entry, and take the right to sign from who signed it (`firn vault keys remove-signer`)"
+        "entry {entry} says that it is deleted, and a point reaches it: somebody who may sign broke the rules, or, where only \
+         former points reach it, the store's clock was ahead then. Look at that entry; to take the right to sign from who \
+         signed it is `firn vault keys remove-signer`"
     ))
 }
 

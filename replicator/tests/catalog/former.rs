@@ -35,7 +35,7 @@ fn hold(vault: &Vault, point: Digest, reason: &str) {
 }
 
 /// What a point held that left, by the name that people give it.
-fn content(vault: &Vault, id: Digest) -> Option<Vec<u8>> {
+pub(crate) fn content(vault: &Vault, id: Digest) -> Option<Vec<u8>> {
     let catalog = vault.refresh().unwrap();
     let former = match catalog.find(&format!("former/{}", &id.to_string()[..12])) {
         Ok(Named::Former(former)) => former.id,
@@ -48,7 +48,7 @@ fn content(vault: &Vault, id: Digest) -> Option<Vec<u8>> {
 }
 
 /// The blocks of these letters.
-fn blocks(letters: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn blocks(letters: &[u8]) -> Option<Vec<u8>> {
     Some(letters.iter().flat_map(|letter| [*letter; 4096]).collect())
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::upload::Uploaded;
 use super::{SendOptions, SendReport, SentPoint};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::format::digest::Digest;
 use crate::format::entry::Committed;
 use crate::format::name;
@@ -46,7 +46,7 @@ impl Vault {
         let objects = uploaded.iter().flat_map(|uploaded| &uploaded.objects).cloned().collect();
         let entry = match self.commit(&committed, options.group.as_deref(), &objects)? {
             Commit::Done(signed) => signed.entry.number,
-            Commit::Present => self.catalog().point(committed[0].id)?.number,
+            Commit::Present => self.keep_present(&committed)?,
             Commit::Deleted(_) | Commit::ParentGone(_) => return Ok(None),
         };
         self.settle_holds(sources)?;
@@ -54,6 +54,32 @@ impl Vault {
             |(committed, uploaded): (&Committed, &mut Uploaded)| SentPoint::of(committed.id, &uploaded.point);
         let points = committed.iter().zip(uploaded).map(point).collect();
         Ok(Some(SendReport { points, entry, was_there: false }))
+    }
+
+    /// Sees to it that points which were in the vault before they were committed stay as long as they should, and says
+    /// by which entry they are there. It is this send's own when its reply was lost; else nobody knows what it says.
+    fn keep_present(&self, committed: &[Committed]) -> Result<u64> {
+        let mut entry = 0;
+        for ours in committed {
+            let live = self.catalog().point(ours.id)?.clone();
+            let there = &live.committed;
+            if (there.pool, there.volume, there.key) != (ours.pool, ours.volume, ours.key) {
+                let detail = format!(
+                    "entry {} says other things of point {} than the point itself",
+                    live.number, ours.id
+                );
+                return Err(Error::new(Kind::Damaged, "commit points", detail).hint(
+                    "somebody who may sign broke the rules: `firn vault check` and `firn vault keys list`",
+                ));
+            }
+            if let Some(until_ms) =
+                ours.retain_until_ms.filter(|until_ms| live.retain_until_ms < Some(*until_ms))
+            {
+                self.retain(&BTreeSet::from([ours.id]), until_ms)?;
+            }
+            entry = entry.max(live.number);
+        }
+        Ok(entry)
     }
 
     /// Locks everything that a point reaches, and what opens it, at least until its date, in a vault that locks. What

@@ -1,10 +1,11 @@
 //! What points need: live ones, and former ones that stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Depth;
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Role, Shape};
+use crate::format::digest::KeyId;
 use crate::format::name::{self, PACKS};
 use crate::format::point::{Point, RunRef};
 use crate::store::{Key, each_object};
@@ -42,6 +43,8 @@ pub(super) struct Reach {
     pub(super) former: u64,
     pub(super) locked_points: u64,
     pub(super) objects: BTreeMap<Key, Object>,
+    /// Runs that were opened, as points name them.
+    opened: HashSet<(RunRef, KeyId)>,
 }
 
 impl Reach {
@@ -123,7 +126,8 @@ impl Reach {
         };
         self.locked_points += u64::from(keys.is_none());
         for run in runs {
-            let is_known = self.objects.contains_key(&run.key());
+            let named = (run.clone(), point.key);
+            let is_known = self.opened.contains(&named);
             self.add(run.key(), Role::Run, Some(run.shape), keys.clone(), until_ms);
             let Some(keys) = keys.as_ref().filter(|_| !is_known || until_ms.is_some()) else { continue };
             match Run::open(vault.store().as_ref(), run, keys, judge) {
@@ -135,6 +139,7 @@ impl Reach {
                         let shape = Some(pack.shape);
                         self.add(pack.name.key(), Role::Pack, shape, Some(keys.clone()), until_ms);
                     }
+                    self.opened.insert(named);
                 }
                 Err(error) => judge.pass(&run.key(), error)?,
             }
