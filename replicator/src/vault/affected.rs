@@ -1,6 +1,8 @@
 //! What needs what: naming the points that damage affects.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rustc_hash::FxHashMap;
 
 use super::Vault;
 use super::damage::{Damage, Judge, Notes};
@@ -25,7 +27,7 @@ impl Vault {
             objects.keys().map(|key| (key, BTreeSet::new())).collect();
         let has_packs = objects.keys().any(|key| PackName::of(key).is_some());
         // The packs in question of a run, which many points may share, as they name it.
-        let mut packs_of = HashMap::<(RunRef, KeyId), Vec<Key>>::new();
+        let mut packs_of = FxHashMap::<(RunRef, KeyId), Vec<Key>>::default();
         let catalog = self.catalog();
         // A store that does not say what time it is gets more named, not less.
         let now_ms = self.store().clock_ms().unwrap_or(0);

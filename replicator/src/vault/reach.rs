@@ -7,7 +7,9 @@
 //! 3. Only a run that was opened is not opened again, and only for what names it in the same way, under the same key:
 //!    what one point says of a run that it shares is not what another one reaches.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashSet;
 
 use super::catalog::Catalog;
 use super::damage::Judge;
@@ -28,7 +30,7 @@ pub struct Reach {
     points: BTreeSet<Digest>,
     objects: BTreeSet<Key>,
     /// Runs whose packs are among the objects, as points name them.
-    opened: HashSet<(RunRef, KeyId)>,
+    opened: FxHashSet<(RunRef, KeyId)>,
     destroyed: BTreeSet<KeyId>,
 }
 

@@ -1,6 +1,8 @@
 //! What points need: live ones, and former ones that stand.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashSet;
 
 use super::Depth;
 use crate::error::{Error, Kind, Result};
@@ -44,7 +46,7 @@ pub(super) struct Reach {
     pub(super) locked_points: u64,
     pub(super) objects: BTreeMap<Key, Object>,
     /// Runs that were opened, as points name them.
-    opened: HashSet<(RunRef, KeyId)>,
+    opened: FxHashSet<(RunRef, KeyId)>,
 }
 
 impl Reach {
