@@ -117,7 +117,12 @@ impl Vault {
             objects = &objects - &needed;
         }
         hold_objects(self.store.as_ref(), &objects, false)?;
-        unread.map_or(Ok(()), Err)
+        let Some(error) = unread else { return Ok(()) };
+        let detail = format!(
+            "the log has point {point} released, but not all that it needs could be read: the store may \
+                              hold some of it still"
+        );
+        Err(Error::new(error.kind(), "release point", detail).source(error))
     }
 }
 

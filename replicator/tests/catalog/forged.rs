@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use firn_replicator::error::Kind;
 use firn_replicator::format::digest::{Digest, KeyId};
 use firn_replicator::format::entry::{Action, Committed};
 use firn_replicator::format::name;
@@ -108,4 +109,25 @@ fn a_point_that_somebody_else_committed_without_its_date_gets_it() {
     let again = vault.send(&[&snapshot()], &options, &()).unwrap();
     assert_eq!(again.points[0].id, id);
     assert_eq!(vault.catalog().point(id).unwrap().retain_until_ms, Some(until_ms));
+}
+
+/// What took a held point's place can't be read: what the point itself needs lost its holds in the log, and never in the
+/// store.
+#[test]
+fn a_release_lets_go_of_what_can_be_read() {
+    let store = store();
+    let vault = vault(&store, None);
+    let id = send(&vault, &Snapshot::new(1, "one", b"ab")).unwrap();
+    vault.hold(id, "court").unwrap();
+    let needed: Vec<Key> =
+        vault.needed_by(id).unwrap().into_iter().filter(|key| *key != name::settings()).collect();
+    assert!(needed.iter().all(|key| store.legal_hold(key).unwrap()));
+    let forged = thief::forward(&vault, id, 0, 0).unwrap();
+    store.put(&name::point(forged), b"{}").unwrap();
+
+    let refused = vault.release(forged, "court").unwrap_err();
+    assert_eq!(refused.kind(), Kind::Damaged, "{refused}");
+    assert!(refused.to_string().contains("the log has point"), "{refused}");
+    assert!(vault.refresh().unwrap().point(forged).unwrap().holds.is_empty());
+    assert!(!needed.iter().any(|key| store.legal_hold(key).unwrap()));
 }

@@ -1,5 +1,5 @@
-//! Memory and requests of a send, a restore, a reclaim and a compaction. Pages are incompressible: nothing is smaller in memory, and
-//! no pack holds more than its bytes.
+//! Memory and requests of a send, a restore, a reclaim and a compaction. Pages are incompressible: nothing is smaller in
+//! memory, and no pack holds more than its bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
