@@ -14,9 +14,16 @@ mod settings;
 mod table;
 mod works;
 
+use std::path::Path;
+
 use anyhow::Result;
 
 fn main() -> Result<()> {
+    if let [_, compact, folder] = &std::env::args().collect::<Vec<_>>()[..]
+        && compact == works::COMPACT
+    {
+        return works::compact(Path::new(folder));
+    }
     let settings = settings::Settings::read()?;
     // cargo adds `--bench`.
     let wanted: Vec<String> =

@@ -17,6 +17,7 @@ use anyhow::Result;
 
 use crate::settings::Settings;
 use crate::table::Row;
+pub(crate) use vault::{COMPACT, compact};
 
 /// Measures, and gives the rows for the table.
 pub(crate) type Run = fn(&Settings) -> Result<Vec<Row>>;

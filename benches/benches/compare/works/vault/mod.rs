@@ -26,6 +26,7 @@ use crate::settings::Settings;
 use crate::table::Row;
 
 pub(super) use self::memory::run as memory;
+pub(crate) use self::memory::{COMPACT, compact};
 pub(super) use self::sent_bytes::run as bytes;
 
 /// Pages as databases write them.
