@@ -16,7 +16,7 @@ fn main() {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     println!("{seeds} seeds from {from} on {threads} threads");
     let next = AtomicU64::new(from);
-    let [crashes, events, failed] = [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)];
+    let [crashes, events, ahead, failed] = [const { AtomicU64::new(0) }; 4];
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -29,6 +29,7 @@ fn main() {
                         Ok(report) => {
                             crashes.fetch_add(report.crashes, Ordering::Relaxed);
                             events.fetch_add(report.events, Ordering::Relaxed);
+                            ahead.fetch_add(report.ahead, Ordering::Relaxed);
                         }
                         Err(_) => {
                             failed.fetch_add(1, Ordering::Relaxed);
@@ -39,7 +40,10 @@ fn main() {
             });
         }
     });
-    let [crashes, events, failed] = [crashes, events, failed].map(AtomicU64::into_inner);
-    println!("{seeds} seeds, {events} operations, {crashes} crashes and closes, {failed} failed");
+    let [crashes, events, ahead, failed] = [crashes, events, ahead, failed].map(AtomicU64::into_inner);
+    println!(
+        "{seeds} seeds, {events} operations, {ahead} reads answered by what was read ahead, \
+         {crashes} crashes and closes, {failed} failed"
+    );
     std::process::exit(i32::from(failed > 0));
 }

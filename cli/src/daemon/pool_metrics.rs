@@ -83,6 +83,8 @@ const COUNTERS: &[Row<Statistics>] = &[
         since.reads_again
     }),
     ("pool_damaged_reads", "Reads of the device that stayed wrong", |since| since.damaged_reads),
+    ("pool_read_ahead_bytes", "Bytes read ahead of those who read in order", |since| since.read_ahead_bytes),
+    ("pool_read_ahead_hits", "Reads answered from what was read ahead", |since| since.read_ahead_hits),
     ("pool_page_loads", "Pages of the map read from the metadata", |since| since.page_loads),
     ("pool_checkpoints", "Checkpoints", |since| since.checkpoints),
     ("pool_failed_checkpoints", "Checkpoints that failed", |since| since.failed_checkpoints),

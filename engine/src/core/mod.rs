@@ -10,6 +10,7 @@
 //! 4. Blocks freed by a checkpoint are handed out again only after every read that began before has ended (I5).
 //! 5. After a failed write or sync the core takes no more changes and says why.
 
+mod ahead;
 mod change;
 pub(crate) mod checkpointing;
 mod devicing;
@@ -45,6 +46,7 @@ use crate::map::overlay::Overlay;
 use crate::space::Space;
 use crate::sys::BufferPool;
 use crate::units::{Lsn, PoolId};
+use ahead::Ahead;
 use devicing::Pending;
 use flush::Flushes;
 use locks::Locks;
@@ -75,6 +77,8 @@ pub struct CoreOptions {
     pub direct_bytes: u64,
     /// Device writes of staged data in flight at once while nobody waits for a flush.
     pub writes_in_flight: usize,
+    /// Bytes that are read ahead of those who read in order, of all of them; 0 for none.
+    pub read_ahead_bytes: u64,
 }
 
 impl Default for CoreOptions {
@@ -89,6 +93,7 @@ impl Default for CoreOptions {
             unsynced_blocks: 64 << 10,
             direct_bytes: 512 << 10,
             writes_in_flight: 4,
+            read_ahead_bytes: 32 << 20,
         }
     }
 }
@@ -137,6 +142,7 @@ pub struct Core {
     durable: Lsn,
     flushes: Flushes,
     reads: Reads,
+    ahead: Ahead,
     locks: Locks,
     parked_writes: VecDeque<WriteJob>,
     parked_changes: VecDeque<(Owner, request::Plan)>,
@@ -198,6 +204,7 @@ impl Core {
             durable: parts.durable,
             flushes: Flushes::default(),
             reads: Reads::default(),
+            ahead: Ahead::default(),
             locks: Locks::default(),
             parked_writes: VecDeque::new(),
             parked_changes: VecDeque::new(),
@@ -260,7 +267,9 @@ impl Core {
         self.now_ms = now_ms;
         self.wall_ms = wall_ms;
         self.sweep_retired();
+        self.drop_idle_streams();
         self.release_quarantine();
+        self.read_ahead();
         self.retry_parked();
         self.begin_checkpoint_when_due();
         self.flush_when_due();

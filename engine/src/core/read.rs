@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use super::ahead::{Content, Known};
 use super::checkpointing::WorkItem;
 use super::devicing::Pending;
 use super::request::READ_BYTES_MAX;
@@ -17,6 +18,7 @@ use crate::catalog::SnapshotKey;
 use crate::checksum::checksum;
 use crate::device::DeviceRequest;
 use crate::error::{Error, Kind, Result};
+use crate::map::Entry;
 use crate::map::cache::View;
 use crate::map::resolve::Found;
 use crate::sys::{Memory, MemorySlice};
@@ -32,6 +34,8 @@ pub(super) enum Reader {
     Client(Owner),
     /// A write that needs the rest of its first or last block.
     Edge { job: usize, last: bool },
+    /// Nobody yet.
+    Ahead { piece: u64, bytes: u64 },
 }
 
 struct ReadOp {
@@ -40,10 +44,20 @@ struct ReadOp {
     offset: u64,
     length: u64,
     buffer: Arc<Memory>,
+    /// Where in the buffer the first block begins.
+    start: usize,
+    /// What the map said of each block, if it is read ahead.
+    entries: Vec<Entry>,
     missing_pages: usize,
     outstanding: usize,
     error: Option<Error>,
     ticket: u64,
+}
+
+impl ReadOp {
+    fn is_asked_for(&self) -> bool {
+        !matches!(self.reader, Reader::Ahead { .. })
+    }
 }
 
 /// Neighbouring blocks that one device read fetches.
@@ -82,7 +96,7 @@ impl Reads {
         self.first_ticket
     }
 
-    fn end(&mut self, ticket: u64) {
+    pub(super) fn end(&mut self, ticket: u64) {
         let at = usize::try_from(ticket - self.first_ticket).expect("reads in flight fit memory");
         self.ended[at] = true;
         while self.ended.front() == Some(&true) {
@@ -97,6 +111,7 @@ impl Core {
         self.statistics.reads += 1;
         self.statistics.read_bytes += length;
         self.begin_read(Reader::Client(owner), target, offset, length);
+        self.note_read(target, offset, length);
     }
 
     pub(super) fn begin_read(&mut self, reader: Reader, target: Target, offset: u64, length: u64) {
@@ -120,6 +135,8 @@ impl Core {
             offset,
             length,
             buffer,
+            start: 0,
+            entries: Vec::new(),
             missing_pages: 0,
             outstanding: 0,
             error: None,
@@ -130,7 +147,7 @@ impl Core {
     }
 
     /// The view that a target is now, and its size in bytes.
-    fn resolve_target(&self, target: Target) -> Result<(View, u64)> {
+    pub(super) fn resolve_target(&self, target: Target) -> Result<(View, u64)> {
         match target {
             Target::Volume(id) => {
                 let volume = self.catalog.volume(id)?;
@@ -144,7 +161,7 @@ impl Core {
     }
 
     /// Looks every block up; asks for the pages that are missing, else reads.
-    fn map_read(&mut self, key: usize) {
+    pub(super) fn map_read(&mut self, key: usize) {
         let op = &self.reads.ops[key];
         let (target, offset, length) = (op.target, op.offset, op.length);
         // Resolved anew each time: a rollback or a delete may have come while pages were loaded.
@@ -170,7 +187,7 @@ impl Core {
             }
         }
         if missing.is_empty() {
-            return self.read_entries(key, BlockIndex(first), &entries);
+            return self.read_entries(key, BlockIndex(first), entries);
         }
         self.reads.ops[key].missing_pages = missing.len();
         for page in missing {
@@ -251,7 +268,10 @@ impl Core {
         self.cache.insert(view, page, content);
     }
 
-    fn read_entries(&mut self, key: usize, first: BlockIndex, entries: &[crate::map::Entry]) {
+    fn read_entries(&mut self, key: usize, first: BlockIndex, entries: Vec<Entry>) {
+        if self.take_from_ahead(key, first, &entries) {
+            return;
+        }
         let buffer = self.reads.ops[key].buffer.clone();
         let mut segments: Vec<Segment> = Vec::new();
         for (index, entry) in entries.iter().enumerate() {
@@ -282,11 +302,44 @@ impl Core {
                 again: false,
             });
         }
-        self.reads.ops[key].outstanding = segments.len();
+        let op = &mut self.reads.ops[key];
+        op.outstanding = segments.len();
+        if !op.is_asked_for() {
+            op.entries = entries;
+        }
         if segments.is_empty() {
             return self.finish_read(key);
         }
         segments.into_iter().for_each(|segment| self.read_segment(segment));
+    }
+
+    /// Whether a client's read was answered by what was read ahead, or will be.
+    fn take_from_ahead(&mut self, key: usize, first: BlockIndex, entries: &[Entry]) -> bool {
+        let op = &mut self.reads.ops[key];
+        if !matches!(op.reader, Reader::Client(_)) {
+            return false;
+        }
+        let parts = match self.ahead.find(op.target, first.0, entries) {
+            Known::Nothing => return false,
+            Known::Coming(piece) => {
+                self.ahead.wait(piece, key);
+                return true;
+            }
+            Known::Here(parts) => parts,
+        };
+        match &parts[..] {
+            [part] => (op.buffer, op.start) = (part.memory().clone(), part.offset()),
+            parts => {
+                let mut at = 0;
+                for part in parts {
+                    op.buffer.copy_in(at, part.bytes(0, part.len()));
+                    at += part.len();
+                }
+            }
+        }
+        self.statistics.read_ahead_hits += 1;
+        self.finish_read(key);
+        true
     }
 
     fn read_segment(&mut self, segment: Segment) {
@@ -304,14 +357,15 @@ impl Core {
                 Err(Error::io("read from the device", detail, source))
             }
         };
+        let op = &mut self.reads.ops[segment.op];
+        let is_asked_for = op.is_asked_for();
         // Once more, in case the damage was on the way and not on the medium.
-        if verdict.is_err() && !segment.again {
+        if verdict.is_err() && !segment.again && is_asked_for {
             self.statistics.reads_again += 1;
             return self.read_segment(Segment { again: true, ..segment });
         }
-        let op = &mut self.reads.ops[segment.op];
         if let Err(error) = verdict {
-            self.statistics.damaged_reads += 1;
+            self.statistics.damaged_reads += u64::from(is_asked_for);
             op.error = Some(error);
         }
         op.outstanding -= 1;
@@ -322,11 +376,16 @@ impl Core {
 
     fn finish_read(&mut self, key: usize) {
         let op = self.reads.ops.remove(key);
+        if let Reader::Ahead { piece, bytes } = op.reader {
+            let (entries, buffer, ticket) = (op.entries, op.buffer, op.ticket);
+            let read = if op.error.is_none() { Ok(Content { entries, buffer, ticket }) } else { Err(ticket) };
+            return self.piece_read(piece, bytes, read);
+        }
         self.reads.end(op.ticket);
         let result = match op.error {
             Some(error) => Err(error),
             None => {
-                let start = usize::try_from(op.offset % BLOCK_BYTES).expect("below 4096");
+                let start = op.start + usize::try_from(op.offset % BLOCK_BYTES).expect("below 4096");
                 let length = usize::try_from(op.length).expect("it was allocated");
                 Ok(MemorySlice::new(op.buffer, start, length))
             }
@@ -338,6 +397,7 @@ impl Core {
         match reader {
             Reader::Client(owner) => self.complete(owner, result.map(Response::Data)),
             Reader::Edge { job, last } => self.edge_read(job, last, result),
+            Reader::Ahead { .. } => debug_assert!(false, "its range was checked"),
         }
     }
 

@@ -105,10 +105,14 @@ impl Core {
 
     pub(super) fn release_quarantine(&mut self) {
         let mut left = RELEASE_RUNS_MAX;
-        while let Some((ticket, runs)) = self.quarantine.batches.front_mut() {
-            if self.reads.oldest_ticket() < *ticket {
+        while let Some(&(ticket, _)) = self.quarantine.batches.front() {
+            if self.reads.oldest_ticket() < ticket {
+                self.drop_pieces_before(ticket);
+            }
+            if self.reads.oldest_ticket() < ticket {
                 return;
             }
+            let Some((_, runs)) = self.quarantine.batches.front_mut() else { return };
             while let Some(run) = runs.pop_front() {
                 self.space.release(run);
                 self.quarantine.blocks -= run.blocks;

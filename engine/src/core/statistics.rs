@@ -33,6 +33,10 @@ pub struct Statistics {
     pub reads_again: u64,
     /// Device reads that stayed wrong.
     pub damaged_reads: u64,
+    /// Bytes read ahead of those who read in order.
+    pub read_ahead_bytes: u64,
+    /// Reads that were answered from them.
+    pub read_ahead_hits: u64,
     /// Map pages read from RocksDB.
     pub page_loads: u64,
     pub checkpoints: u64,

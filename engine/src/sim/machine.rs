@@ -123,6 +123,7 @@ impl Machine {
             direct_bytes: if self.random.coin() { 4 } else { 16 } * BLOCK_BYTES,
             checkpoint_journal_percent: 50,
             writes_in_flight: 3,
+            read_ahead_bytes: if self.random.coin() { 0 } else { 1 << 20 },
         };
         let mut core = Core::new(opened.parts, options);
         core.begin_trace();

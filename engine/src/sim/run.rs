@@ -37,6 +37,8 @@ pub struct RunReport {
     pub checkpoints: u64,
     /// Snapshots and volumes compared, block by block.
     pub compared: u64,
+    /// Reads that were answered by what was read ahead.
+    pub ahead: u64,
 }
 
 struct Issued {
@@ -62,6 +64,8 @@ pub(super) struct Run {
     /// No crash may lose what is below this LSN.
     durable: Lsn,
     paged: Option<VolumeId>,
+    /// What is read in order, and the sector where that goes on.
+    scanned: Option<(Target, u64)>,
     /// The disk lies in this run: damaged blocks may be reported, never returned.
     lying: bool,
     /// Requests that were refused because what they needed is damaged.
@@ -85,6 +89,7 @@ pub fn run(seed: u64) -> RunReport {
             run.step(&mut running);
         }
         run.report.checkpoints += running.core.statistics().checkpoints;
+        run.report.ahead += running.core.statistics().read_ahead_hits;
         running = run.end(running);
         run.compare(&mut running);
     }
@@ -108,6 +113,7 @@ impl Run {
             next_name: 0,
             durable: Lsn(1),
             paged: None,
+            scanned: None,
             lying,
             reported: 0,
             refused: 0,
@@ -285,19 +291,54 @@ impl Run {
         running.submit(owner, Request::Unmap { volume, offset: sector * 512, length: length * 512, fua });
     }
 
+    fn some_target(&mut self) -> Option<Target> {
+        match (self.random.coin(), self.some_volume(), self.some_snapshot()) {
+            (true, _, Some(key)) => Some(Target::Snapshot(key)),
+            (_, volume, _) => volume.map(Target::Volume),
+        }
+    }
+
+    fn sectors(&self, target: Target) -> Option<&[Stamp]> {
+        match target {
+            Target::Volume(id) => self.live.volumes.get(&id).map(|volume| &volume.sectors[..]),
+            Target::Snapshot(key) => self.live.snapshots.get(&key).map(|snapshot| &snapshot.sectors[..]),
+        }
+    }
+
     fn read(&mut self, running: &mut Running) {
-        let target = match (self.random.coin(), self.some_volume(), self.some_snapshot()) {
-            (true, _, Some(key)) => Target::Snapshot(key),
-            (_, Some(volume), _) => Target::Volume(volume),
-            _ => return,
+        if self.random.coin() {
+            return self.scan(running);
+        }
+        let Some(target) = self.some_target() else { return };
+        let sectors = self.sectors(target).map_or(0, |sectors| sectors.len() as u64);
+        let first = self.random.below(sectors);
+        let length = self.random.range(1..64).min(sectors - first);
+        self.read_range(running, target, first, length);
+    }
+
+    /// Some reads, each from where the one before ended, also over what comes in between: what is read ahead is asked
+    /// for.
+    fn scan(&mut self, running: &mut Running) {
+        let goes_on = self.scanned.take().filter(|(target, _)| self.sectors(*target).is_some());
+        let Some((target, mut next)) = goes_on.or_else(|| self.some_target().map(|target| (target, 0)))
+        else {
+            return;
         };
-        let sectors = match target {
-            Target::Volume(id) => &self.live.volumes[&id].sectors,
-            Target::Snapshot(key) => &self.live.snapshots[&key].sectors,
-        };
-        let first = self.random.below(sectors.len() as u64);
-        let length = self.random.range(1..64).min(sectors.len() as u64 - first);
+        let end = self.sectors(target).map_or(0, |sectors| sectors.len() as u64);
+        for _ in 0..self.random.range(2..8) {
+            if next >= end {
+                return;
+            }
+            let length = self.random.range(1..32).min(end - next);
+            self.read_range(running, target, next, length);
+            next += length;
+        }
+        self.scanned = Some((target, next));
+    }
+
+    fn read_range(&mut self, running: &mut Running, target: Target, first: u64, length: u64) {
         let at = |sector: u64| usize::try_from(sector).expect("small");
+        let Some(sectors) = self.sectors(target) else { return };
         let expected = sectors[at(first)..at(first + length)].to_vec();
         let read = Some((target, first, expected, self.report.events));
         let owner = self.tag(Issued { volume: None, sector: first, stamps: vec![], flush: false, read });

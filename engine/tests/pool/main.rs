@@ -2,6 +2,7 @@
 //!
 //! The files lie on the disk that the build lies on, because tmpfs has no direct I/O.
 
+mod ahead;
 mod clients;
 mod clones;
 mod lifecycle;
