@@ -19,6 +19,7 @@ mod protect;
 mod reclaim;
 mod schedule;
 mod sender;
+mod shared;
 mod thief;
 mod turns;
 mod world;
