@@ -22,4 +22,5 @@ mod sender;
 mod shared;
 mod thief;
 mod turns;
+mod unlocked;
 mod world;
