@@ -6,6 +6,7 @@ mod actor;
 mod beginning;
 mod careless;
 mod cells;
+mod destroyed;
 mod forged;
 mod former;
 mod forward;

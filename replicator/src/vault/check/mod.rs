@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use self::points::Looks;
-use super::catalog::{Catalog, LivePoint};
+use super::catalog::Catalog;
 use super::{Vault, hidden, keyring, log};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId};
@@ -107,25 +107,43 @@ impl Check<'_> {
         }
     }
 
-    /// Slots and data keys; damage of a slot concerns every point, of a data key those under it.
+    /// Slots and data keys, those too that the log calls destroyed and a point needs that must stay. Damage of a slot
+    /// concerns every point, of a data key those under it.
     fn look_at_keys(&mut self, catalog: &Catalog) -> Result<()> {
-        let slots = catalog.slots().iter().map(|(id, slot)| (*id, slot.object));
-        let alive = catalog.keys().iter().filter(|(_, key)| key.destroyed_ms.is_none());
-        let objects: Vec<(KeyId, Digest)> = slots.chain(alive.map(|(id, key)| (*id, key.object))).collect();
-        for (id, object) in objects {
-            self.report.objects += 1;
-            match keyring::read_slot(self.vault.store.as_ref(), id, object) {
-                Err(error) if is_finding(&error) => {
-                    let needs = |live: &&LivePoint| live.committed.key == id;
-                    self.find(name::slot(id), error.to_string(), None);
-                    for live in catalog.points().values().filter(needs) {
-                        self.find(name::slot(id), String::new(), Some(live.committed.id));
-                    }
-                }
-                read => drop(read?),
+        let now_ms = self.vault.store.clock_ms()?;
+        for (id, slot) in catalog.slots() {
+            let wrong = self.look_at_key(*id, slot.object)?;
+            self.find_key(catalog, *id, wrong, now_ms);
+        }
+        for (id, key) in catalog.keys() {
+            let broken = broken_destruction(catalog, *id, now_ms);
+            if key.destroyed_ms.is_none() || broken.is_some() {
+                let wrong = self.look_at_key(*id, key.object)?;
+                let both: Vec<String> = wrong.into_iter().chain(broken).collect();
+                self.find_key(catalog, *id, (!both.is_empty()).then(|| both.join("; ")), now_ms);
             }
         }
         Ok(())
+    }
+
+    /// What is wrong with the object of a slot or data key.
+    fn look_at_key(&mut self, id: KeyId, object: Digest) -> Result<Option<String>> {
+        self.report.objects += 1;
+        match keyring::read_slot(self.vault.store.as_ref(), id, object) {
+            Err(error) if is_finding(&error) => Ok(Some(error.to_string())),
+            read => read.map(|_| None),
+        }
+    }
+
+    /// Names what is wrong with a key, and the points under it: live ones, and former ones that stand.
+    fn find_key(&mut self, catalog: &Catalog, id: KeyId, wrong: Option<String>, now_ms: u64) {
+        let Some(wrong) = wrong else { return };
+        self.find(name::slot(id), wrong, None);
+        let live = catalog.points().values().map(|live| (live.committed.id, live.committed.key));
+        let former = catalog.standing_former(now_ms).map(|former| (former.id, former.key));
+        for (point, _) in live.chain(former).filter(|(_, key)| *key == id) {
+            self.find(name::slot(id), String::new(), Some(point));
+        }
     }
 
     /// Lengths of all points, runs and packs.
@@ -157,6 +175,18 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// What is said of a data key that the log calls destroyed though what is under it must stay readable; nothing when it
+/// need not, or was not destroyed.
+fn broken_destruction(catalog: &Catalog, id: KeyId, now_ms: u64) -> Option<String> {
+    let why = catalog.key_stays(id, now_ms).filter(|_| catalog.is_destroyed(id))?;
+    let entry = catalog.deleted().get(&name::slot(id)).copied().unwrap_or_default();
+    Some(format!(
+        "entry {entry} says that this key was destroyed, and {why}: somebody who may sign broke the rules, or the store's \
+         clock was ahead then. firn deletes no such key, and reads nothing under it. Keep a copy of the object; look at \
+         that entry; to take the right to sign from who signed it is `firn vault keys remove-signer`"
+    ))
 }
 
 fn is_finding(error: &Error) -> bool {
