@@ -6,8 +6,9 @@ use rustc_hash::FxHashMap;
 
 use super::Vault;
 use super::damage::{Damage, Judge, Notes};
+use super::reach::NamedRun;
 use super::run::{Run, RunKeys};
-use crate::format::digest::{Digest, KeyId};
+use crate::format::digest::Digest;
 use crate::format::name::{self, PackName};
 use crate::format::point::Point;
 use crate::format::point::RunRef;
@@ -26,8 +27,8 @@ impl Vault {
         let mut points: BTreeMap<&Key, BTreeSet<Digest>> =
             objects.keys().map(|key| (key, BTreeSet::new())).collect();
         let has_packs = objects.keys().any(|key| PackName::of(key).is_some());
-        // The packs in question of a run, which many points may share, as they name it.
-        let mut packs_of = FxHashMap::<(RunRef, KeyId), Vec<Key>>::default();
+        // The packs in question of a run, which many points may share.
+        let mut packs_of = FxHashMap::<NamedRun, Vec<Key>>::default();
         let catalog = self.catalog();
         // A store that does not say what time it is gets more named, not less.
         let now_ms = self.store().clock_ms().unwrap_or(0);
@@ -47,7 +48,7 @@ impl Vault {
                     continue;
                 }
                 let packs = packs_of
-                    .entry((run.clone(), point.key))
+                    .entry(NamedRun::of(&point, run))
                     .or_insert_with(|| self.listed(&point, run, |pack| objects.contains_key(pack)));
                 for pack in packs {
                     points.get_mut(pack).map(|affected| affected.insert(id));

@@ -257,6 +257,11 @@ impl Catalog {
         &self.keys
     }
 
+    /// Whether a data key was destroyed, and what is under it can't be read any more.
+    pub fn is_destroyed(&self, key: KeyId) -> bool {
+        self.keys.get(&key).is_some_and(|key| key.destroyed_ms.is_some())
+    }
+
     /// The data key of a volume, unless it has none or it was destroyed.
     pub fn key_of(&self, pool: PoolId, volume: u64) -> Option<KeyId> {
         let is_of = |key: &DataKey| key.pool == pool && key.volume == volume && key.destroyed_ms.is_none();

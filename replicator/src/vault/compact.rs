@@ -146,7 +146,7 @@ impl Vault {
         let now_ms = self.store.clock_ms()?;
         let mut by_key = BTreeMap::<KeyId, (BTreeMap<Key, Shared>, Vec<(Digest, Point)>)>::new();
         for (id, live) in catalog.points() {
-            if catalog.keys().get(&live.committed.key).is_some_and(|key| key.destroyed_ms.is_some()) {
+            if catalog.is_destroyed(live.committed.key) {
                 continue;
             }
             let point = self.read_point(*id)?;

@@ -19,6 +19,7 @@ use super::catalog::{Catalog, Hold, LivePoint, protection};
 use super::points::{absent, is_prefix};
 use crate::error::{Error, Kind, Result};
 use crate::format::digest::{Digest, KeyId};
+use crate::store::Retention;
 
 /// A point that left the vault with a date or with holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct FormerPoint {
     pub successor: Option<Digest>,
     /// Until when it must stay, in ms since 1970.
     pub retain_until_ms: Option<u64>,
+    /// Until when, and how, everything it reaches is locked in the store.
+    pub locked: Option<Retention>,
     /// What holds it still, by name.
     pub holds: BTreeMap<String, Hold>,
 }
@@ -106,6 +109,7 @@ impl Catalog {
                 left: entry,
                 successor,
                 retain_until_ms: live.retain_until_ms,
+                locked: live.locked,
                 holds: live.holds.clone(),
             });
         }

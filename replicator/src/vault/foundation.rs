@@ -83,7 +83,8 @@ impl Vault {
         Ok(Some(wanted))
     }
 
-    /// What points stand on and is not locked as long as the log says of them, in a store with locks.
+    /// Points themselves, and what they stand on, that are not locked as long as the log says, in a store with locks.
+    /// Former points that stand are locked as they were when they left.
     ///
     /// # Errors
     /// What the store said.
@@ -94,9 +95,13 @@ impl Vault {
         }
         let needed: Vec<_> = needed_locks(catalog, store.clock_ms()?).into_iter().collect();
         let faults = Mutex::new(Vec::new());
-        workers::each(&needed, |(key, (lock, point))| {
+        workers::each(&needed, |(key, needed)| {
             let look = || match store.retention(key) {
-                Ok(present) => Ok(lock_fault(present, *lock)),
+                Ok(present) => Ok(needed.fault(catalog, present)),
+                // A point that is missing is found by whoever reads it, or was given back.
+                Err(error) if error.kind() == Kind::NotFound && key.as_str().starts_with(name::POINTS) => {
+                    Ok(None)
+                }
                 Err(error) if error.kind() == Kind::NotFound => Ok(Some("it is missing".to_owned())),
                 Err(error) => Err(error),
             };
@@ -105,7 +110,7 @@ impl Vault {
                 fault = look()?;
             }
             if let Some(fault) = fault {
-                let fault = (key.clone(), fault, *point);
+                let fault = (key.clone(), fault, needed.point);
                 faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
             }
             Ok(())
@@ -138,39 +143,74 @@ fn foundation(catalog: &Catalog, first: u64) -> BTreeSet<Key> {
     entries.chain(slots).chain([name::settings()]).collect()
 }
 
-/// How settings, keys and the log must be locked at `now_ms`, and for which point.
-fn needed_locks(catalog: &Catalog, now_ms: u64) -> BTreeMap<Key, (Retention, Digest)> {
-    let mut needed = BTreeMap::<Key, (Retention, Digest)>::new();
-    let mut longest = None::<(Retention, Digest)>;
-    for live in catalog.points().values() {
-        let Some(locked) = live.locked.filter(|locked| locked.until_ms > now_ms) else { continue };
-        let by = (locked, live.committed.id);
-        let is_longer = |than: &(Retention, Digest)| locked.until_ms > than.0.until_ms;
-        if longest.as_ref().is_none_or(is_longer) {
-            longest = Some(by);
-        }
-        if live.committed.key != KeyId::default() {
-            let of_key = needed.entry(name::slot(live.committed.key)).or_insert(by);
-            if is_longer(of_key) {
-                *of_key = by;
-            }
-        }
-    }
-    if let Some(by) = longest {
-        needed.extend(foundation(catalog, 1).into_iter().map(|key| (key, by)));
-    }
-    needed
+/// How an object must be locked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NeededLock {
+    lock: Retention,
+    /// The point that needs it so.
+    point: Digest,
 }
 
-/// What is wrong with the lock `present` of an object that must be locked as `needed`; nothing when it is.
-fn lock_fault(present: Option<Retention>, needed: Retention) -> Option<String> {
-    lock::raise(present, needed)?;
-    let shown =
-        |lock: Retention| format!("{} ({})", calendar::text(lock.until_ms), lock::mode_name(Some(lock.mode)));
-    let found = present.map_or_else(|| "not at all".to_owned(), |lock| format!("until {}", shown(lock)));
-    Some(format!(
-        "a point needs it locked until {}, and it is locked {found}; `firn vault retain` with the date that the point has \
-         locks it again",
-        shown(needed)
-    ))
+impl NeededLock {
+    /// What a point needs that the log has locked so, at `now_ms`. A lock that has ended binds nobody.
+    pub(super) fn of(point: Digest, locked: Option<Retention>, now_ms: u64) -> Option<Self> {
+        let lock = locked.filter(|locked| locked.until_ms > now_ms)?;
+        Some(Self { lock, point })
+    }
+
+    pub(super) fn until_ms(&self) -> u64 {
+        self.lock.until_ms
+    }
+
+    /// The one of the two that ends later; the first when neither does.
+    pub(super) fn longer(self, other: Self) -> Self {
+        if other.until_ms() > self.until_ms() { other } else { self }
+    }
+
+    /// What is wrong with the lock `present` of the object; nothing when it is locked as it must be.
+    pub(super) fn fault(&self, catalog: &Catalog, present: Option<Retention>) -> Option<String> {
+        lock::raise(present, self.lock)?;
+        let shown = |lock: Retention| {
+            format!("{} ({})", calendar::text(lock.until_ms), lock::mode_name(Some(lock.mode)))
+        };
+        let found = present.map_or_else(|| "not at all".to_owned(), |lock| format!("until {}", shown(lock)));
+        let short = self.point.short();
+        let (who, remedy) = match catalog.points().contains_key(&self.point) {
+            true => (
+                "a point".to_owned(),
+                "`firn vault retain` with the date that the point has locks it again".to_owned(),
+            ),
+            false => (
+                format!("former point {short}"),
+                format!(
+                    "lock it with the store's own tools, or restore former/{short} and send that: firn locks nothing anew \
+                     for a point that left"
+                ),
+            ),
+        };
+        Some(format!("{who} needs it locked until {}, and it is locked {found}; {remedy}", shown(self.lock)))
+    }
+}
+
+/// How points, settings, keys and the log must be locked at `now_ms`.
+fn needed_locks(catalog: &Catalog, now_ms: u64) -> BTreeMap<Key, NeededLock> {
+    let mut locks = BTreeMap::<Key, NeededLock>::new();
+    let mut need = |key: Key, needed: NeededLock| {
+        locks.entry(key).and_modify(|there| *there = there.longer(needed)).or_insert(needed);
+    };
+    let mut longest = None::<NeededLock>;
+    let live = catalog.points().values().map(|live| (live.committed.id, live.committed.key, live.locked));
+    let former = catalog.standing_former(now_ms).map(|former| (former.id, former.key, former.locked));
+    for (id, key, locked) in live.chain(former) {
+        let Some(needed) = NeededLock::of(id, locked, now_ms) else { continue };
+        longest = Some(longest.map_or(needed, |longest| longest.longer(needed)));
+        need(name::point(id), needed);
+        if key != KeyId::default() {
+            need(name::slot(key), needed);
+        }
+    }
+    if let Some(longest) = longest {
+        locks.extend(foundation(catalog, 1).into_iter().map(|key| (key, longest)));
+    }
+    locks
 }

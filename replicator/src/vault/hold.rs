@@ -6,16 +6,16 @@
 //! 2. The hold in the log is what prune and reclaim go by. The store's is a second lock on the same door: when two
 //!    people hold and release points that share objects at the same time, it may be missing, and `check` says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::{Catalog, LivePoint};
-use super::former::FormerPoint;
 use super::lock::hold_objects;
-use super::reach::Reach;
+use super::reach::{Reach, unreadable};
 use super::{RACES_MAX, Vault};
 use crate::error::{Error, Kind, Result};
-use crate::format::digest::Digest;
+use crate::format::digest::{Digest, KeyId};
 use crate::format::entry::Action;
+use crate::store::Key;
 
 /// Bytes of a hold's name at most.
 const REASON_BYTES_MAX: usize = 200;
@@ -50,10 +50,9 @@ impl Vault {
     fn try_hold(&self, point: Digest, reason: &str) -> Result<bool> {
         let locked = self.store.capabilities().legal_hold;
         if locked {
-            let mut needed = self.needed_by(point)?;
-            for former in self.catalog().former_of(point).iter().filter(|former| former.is_held()) {
-                needed.append(&mut self.needed_by_former(former)?);
-            }
+            let catalog = self.catalog();
+            let former = catalog.former_of(point).iter().filter(|former| former.is_held());
+            let needed = self.needed_by_all([point], former)?;
             hold_objects(self.store.as_ref(), &needed, true)?;
         }
         let mut has_moved = false;
@@ -93,30 +92,29 @@ impl Vault {
     /// what is needed by points that are held still.
     pub(super) fn let_go(&self, point: Digest) -> Result<()> {
         let catalog = self.refresh()?;
-        // What can't be read keeps its hold, and keeps nobody else from losing theirs.
-        let (mut objects, unread) = match self.needed_by(point) {
-            Err(error) if matches!(error.kind(), Kind::Damaged | Kind::Conflict | Kind::NotFound) => {
-                (BTreeSet::new(), Some(error))
-            }
-            needed => (needed?, None),
-        };
+        let held = Held::of(&catalog);
+        let mut still = Reach::default();
+        held.live.keys().try_for_each(|id| still.add(self, *id))?;
+        held.former.keys().try_for_each(|id| still.add_former(self, *id))?;
+        // What they reach is read once, and what a point shares with them stays.
+        let mut all = still.clone();
+        let (mut objects, unread) = self.let_go_of(&catalog, point, &mut all)?;
         for old in catalog.forwarded_to(catalog.current(point)) {
-            let mut reach = Reach::default();
-            match reach.add_former(self, old) {
+            match all.add_former(self, old) {
                 // It was given back already, or is about to be.
                 Err(error) if error.kind() == Kind::Damaged => {}
-                added => added.map(|()| objects.extend(reach.objects().iter().cloned()))?,
+                added => added?,
             }
         }
-        for held in held_points(&catalog) {
-            let needed = self.needed_by(held)?;
-            objects = &objects - &needed;
+        objects.extend(all.objects().difference(still.objects()).cloned());
+        let openers = held.openers(self);
+        let mut free = BTreeSet::new();
+        for key in objects {
+            if !openers.contains_key(&key) && !still.contains(self, &key)? {
+                free.insert(key);
+            }
         }
-        for held in held_former(&catalog) {
-            let needed = self.needed_by_former(held)?;
-            objects = &objects - &needed;
-        }
-        hold_objects(self.store.as_ref(), &objects, false)?;
+        hold_objects(self.store.as_ref(), &free, false)?;
         let Some(error) = unread else { return Ok(()) };
         let detail = format!(
             "the log has point {point} released, but not all that it needs could be read: the store may \
@@ -124,15 +122,62 @@ impl Vault {
         );
         Err(Error::new(error.kind(), "release point", detail).source(error))
     }
+
+    /// Adds what `point` reaches to `reach`. What opens it, and why not all that it reaches could be read, if so: that
+    /// keeps its hold, and keeps nobody else from losing theirs.
+    fn let_go_of(
+        &self,
+        catalog: &Catalog,
+        point: Digest,
+        reach: &mut Reach,
+    ) -> Result<(BTreeSet<Key>, Option<Error>)> {
+        let committed = match catalog.point(point) {
+            Ok(live) => &live.committed,
+            // It left since.
+            Err(error) => return Ok((BTreeSet::new(), Some(error))),
+        };
+        let unread = match reach.add(self, committed.id) {
+            Err(error) if error.kind() == Kind::Damaged => Some(error),
+            added => added.map(|()| {
+                catalog.is_destroyed(committed.key).then(|| unreadable(committed.id, "release point"))
+            })?,
+        };
+        Ok((self.openers(committed.key), unread))
+    }
 }
 
-/// Points that are held in the store.
-pub(super) fn held_points(catalog: &Catalog) -> BTreeSet<Digest> {
-    let is_held = |live: &LivePoint| live.holds.values().any(|hold| hold.locked);
-    catalog.points().iter().filter(|(_, live)| is_held(live)).map(|(id, _)| *id).collect()
+/// The points that are held in the store, with their data keys.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) live: BTreeMap<Digest, KeyId>,
+    pub(super) former: BTreeMap<Digest, KeyId>,
 }
 
-/// Former points that are held in the store.
-pub(super) fn held_former(catalog: &Catalog) -> impl Iterator<Item = &FormerPoint> {
-    catalog.former().into_iter().filter(|former| former.is_held())
+impl Held {
+    pub(super) fn of(catalog: &Catalog) -> Self {
+        let is_held = |live: &&LivePoint| live.holds.values().any(|hold| hold.locked);
+        let live = catalog.points().values().filter(is_held);
+        let former = catalog.former().into_iter().filter(|former| former.is_held());
+        Self {
+            live: live.map(|live| (live.committed.id, live.committed.key)).collect(),
+            former: former.map(|former| (former.id, former.key)).collect(),
+        }
+    }
+
+    /// All of them.
+    pub(super) fn points(&self) -> impl Iterator<Item = (Digest, KeyId)> {
+        self.live.iter().chain(&self.former).map(|(id, key)| (*id, *key))
+    }
+
+    /// What opens them, and under which data keys those are that it opens.
+    pub(super) fn openers(&self, vault: &Vault) -> BTreeMap<Key, BTreeSet<KeyId>> {
+        let keys: BTreeSet<KeyId> = self.points().map(|(_, key)| key).collect();
+        let mut openers = BTreeMap::<Key, BTreeSet<KeyId>>::new();
+        for key in keys {
+            for opener in vault.openers(key) {
+                openers.entry(opener).or_default().insert(key);
+            }
+        }
+        openers
+    }
 }

@@ -257,7 +257,7 @@ impl Vault {
     /// [`append`](Self::append).
     pub fn destroy_key(&self, id: KeyId) -> Result<()> {
         self.append(&mut |catalog, clock_ms| {
-            let is_destroyed = catalog.keys().get(&id).is_some_and(|key| key.destroyed_ms.is_some());
+            let is_destroyed = catalog.is_destroyed(id);
             // An entry that was dated ahead can have destroyed it before its time.
             match catalog.key_stays(id, clock_ms).filter(|_| is_destroyed) {
                 Some(why) => Err(Error::new(Kind::Conflict, "destroy key", why)),

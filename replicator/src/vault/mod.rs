@@ -41,6 +41,7 @@ mod retain;
 mod run;
 mod seal;
 pub mod send;
+mod sharing;
 pub mod sink;
 pub mod source;
 mod tables;

@@ -6,6 +6,7 @@
 //! 2. The runs of a point whose data key was destroyed can't be read. Its packs are told by the key in their headers.
 //! 3. Only a run that was opened is not opened again, and only for what names it in the same way, under the same key:
 //!    what one point says of a run that it shares is not what another one reaches.
+//! 4. Whoever asks about many points asks one [`Reach`]: each point and each run is read once, however many share it.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +20,7 @@ use super::run::{Run, RunKeys};
 use super::{Vault, bounded};
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{HEADER_BYTES, Header};
-use crate::format::digest::{Digest, KeyId};
+use crate::format::digest::{Digest, KeyId, VaultId};
 use crate::format::name;
 use crate::format::point::{Point, RunRef};
 use crate::store::Key;
@@ -29,9 +30,24 @@ use crate::store::Key;
 pub struct Reach {
     points: BTreeSet<Digest>,
     objects: BTreeSet<Key>,
-    /// Runs whose packs are among the objects, as points name them.
-    opened: FxHashSet<(RunRef, KeyId)>,
+    /// Runs whose packs are among the objects.
+    opened: FxHashSet<NamedRun>,
     destroyed: BTreeSet<KeyId>,
+}
+
+/// A run as a point names it, with what that point says opens it. What is known of it is known for all points that name
+/// it so, and for no other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct NamedRun {
+    run: RunRef,
+    vault: VaultId,
+    key: KeyId,
+}
+
+impl NamedRun {
+    pub(super) fn of(point: &Point, run: &RunRef) -> Self {
+        Self { run: run.clone(), vault: point.vault, key: point.key }
+    }
 }
 
 impl Reach {
@@ -91,13 +107,11 @@ impl Reach {
     }
 
     fn add_run(&mut self, vault: &Vault, point: &Point, run: &RunRef) -> Result<()> {
-        let named = (run.clone(), point.key);
+        let named = NamedRun::of(point, run);
         if self.opened.contains(&named) {
             return Ok(());
         }
-        let is_destroyed =
-            vault.catalog().keys().get(&point.key).is_some_and(|key| key.destroyed_ms.is_some());
-        match is_destroyed {
+        match vault.catalog().is_destroyed(point.key) {
             true => drop(self.destroyed.insert(point.key)),
             false => {
                 let packs = vault.open_run(point, run)?;
@@ -138,15 +152,47 @@ impl Vault {
         Ok(reach)
     }
 
+    /// What one point reaches, and what opens it: settings, slots and its data key. All of it is locked with it.
+    ///
+    /// # Errors
+    /// As [`Reach::add`]; [`Kind::Conflict`] when its data key was destroyed.
+    pub fn needed_by(&self, id: Digest) -> Result<BTreeSet<Key>> {
+        self.needed_by_all([id], [])
+    }
+
     /// What is left of what a former point reaches, and what opens it.
     ///
     /// # Errors
     /// As [`Reach::add_former`].
     pub fn needed_by_former(&self, former: &FormerPoint) -> Result<BTreeSet<Key>> {
-        let mut reach = Reach::default();
-        reach.add_former(self, former.id)?;
+        self.needed_by_all([], [former])
+    }
+
+    /// What these points need together, live ones and former ones.
+    ///
+    /// # Errors
+    /// As [`needed_by`](Self::needed_by) and [`needed_by_former`](Self::needed_by_former).
+    pub(super) fn needed_by_all<'f>(
+        &self,
+        live: impl IntoIterator<Item = Digest>,
+        former: impl IntoIterator<Item = &'f FormerPoint>,
+    ) -> Result<BTreeSet<Key>> {
+        let catalog = self.catalog();
+        let (mut reach, mut keys) = (Reach::default(), BTreeSet::new());
+        for id in live {
+            let committed = &catalog.point(id)?.committed;
+            reach.add(self, committed.id)?;
+            if reach.has_destroyed() {
+                return Err(unreadable(committed.id, "find what a point needs"));
+            }
+            keys.insert(committed.key);
+        }
+        for former in former {
+            reach.add_former(self, former.id)?;
+            keys.insert(former.key);
+        }
         let mut needed = reach.objects;
-        needed.extend(self.openers(former.key));
+        needed.extend(keys.into_iter().flat_map(|key| self.openers(key)));
         Ok(needed)
     }
 
@@ -174,25 +220,6 @@ impl Vault {
     /// Whether an object is gone that a `delete` entry names.
     pub(super) fn was_given_back(&self, catalog: &Catalog, key: &Key) -> Result<bool> {
         Ok(catalog.is_deleted(key) && self.store.head(key)?.is_none())
-    }
-
-    /// What one point reaches, and what opens it: settings, slots and its data key. All of it is locked with it.
-    ///
-    /// # Errors
-    /// As [`Reach::add`].
-    pub fn needed_by(&self, id: Digest) -> Result<BTreeSet<Key>> {
-        let catalog = self.catalog();
-        let committed = &catalog.point(id)?.committed;
-        let (id, key) = (committed.id, committed.key);
-        let mut reach = Reach::default();
-        reach.add(self, id)?;
-        if reach.has_destroyed() {
-            let detail = format!("point {id} can't be read any more: its data key was destroyed");
-            return Err(Error::new(Kind::Conflict, "find what a point needs", detail));
-        }
-        let mut needed = reach.objects;
-        needed.extend(self.openers(key));
-        Ok(needed)
     }
 
     /// What opens a point under data key `key`: settings, the key, and all slots.
@@ -232,6 +259,12 @@ impl Vault {
         let keys = RunKeys::of(point, self.frame_keys(point.key)?);
         Run::open(self.store.as_ref(), run, &keys, Judge::Refuse)
     }
+}
+
+/// The error of a point whose packs nobody can tell any more.
+pub(super) fn unreadable(id: Digest, operation: &'static str) -> Error {
+    let detail = format!("point {id} can't be read any more: its data key was destroyed");
+    Error::new(Kind::Conflict, operation, detail)
 }
 
 /// The same error about the object `key`; one that is missing is damage.

@@ -60,10 +60,7 @@ impl Vault {
             if self.promote(catalog, &current, wanted)? {
                 return Ok(false);
             }
-            let mut needed = BTreeSet::<Key>::new();
-            for id in &current {
-                needed.append(&mut self.needed_by(*id)?);
-            }
+            let needed = self.needed_by_all(current.iter().copied(), [])?;
             lock_objects(self.store.as_ref(), &needed, wanted)?;
         }
         let mut has_moved = false;

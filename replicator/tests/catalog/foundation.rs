@@ -26,7 +26,7 @@ use crate::world::{
 const PERIOD_MS: u64 = 28 * DAY_MS;
 
 /// Sends a snapshot that must be kept until a date, locked as a send does it.
-fn send_until(vault: &Vault, snapshot: &Snapshot, until_ms: u64) -> Result<Digest> {
+pub(crate) fn send_until(vault: &Vault, snapshot: &Snapshot, until_ms: u64) -> Result<Digest> {
     let mut uploaded = upload(vault, snapshot)?;
     let (id, lock) = (uploaded.committed.id, Retention { mode: vault.settings().lock.unwrap(), until_ms });
     let point = &mut uploaded.committed;
@@ -44,7 +44,7 @@ fn send_until(vault: &Vault, snapshot: &Snapshot, until_ms: u64) -> Result<Diges
 }
 
 /// What all points stand on.
-fn foundation(vault: &Vault) -> BTreeSet<Key> {
+pub(crate) fn foundation(vault: &Vault) -> BTreeSet<Key> {
     let catalog = vault.refresh().unwrap();
     let entries = (1..=catalog.head().number).map(name::entry);
     let slots = catalog.slots().keys().map(|slot| name::slot(*slot));
@@ -188,7 +188,7 @@ fn key_file() -> Unlock {
     Unlock::KeyFile(Secret::new([3; 32]))
 }
 
-fn encrypted(store: &Arc<MemoryStore>) -> Vault {
+pub(crate) fn encrypted(store: &Arc<MemoryStore>) -> Vault {
     let options = InitOptions {
         cipher: Cipher::Aes256Gcm,
         unlock: Some((key_file(), "first".to_owned())),

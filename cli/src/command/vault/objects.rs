@@ -92,24 +92,12 @@ pub(super) fn list(vaults: &Vaults, ls: VaultLs) -> Result<Answer> {
 /// How many of the points reach each object: of one point, or of all that live or are former and kept.
 fn reached(vault: &Vault, point: Option<&str>) -> Result<BTreeMap<Key, u64>, Error> {
     let catalog = vault.catalog();
-    let mut needed = Vec::new();
-    match point.map(|text| (text, text.strip_prefix("former/"))) {
-        Some((_, Some(digits))) => needed.push(vault.needed_by_former(catalog.choose_former(digits)?)?),
-        Some((text, None)) => needed.push(vault.needed_by(catalog.choose(text)?.committed.id)?),
-        None => {
-            for id in catalog.points().keys() {
-                needed.push(vault.needed_by(*id)?);
-            }
-            for former in catalog.standing_former(vault.store().clock_ms()?) {
-                needed.push(vault.needed_by_former(former)?);
-            }
-        }
-    }
-    let mut reached = BTreeMap::new();
-    for key in needed.into_iter().flatten() {
-        *reached.entry(key).or_insert(0) += 1;
-    }
-    Ok(reached)
+    let needed = match point.map(|text| (text, text.strip_prefix("former/"))) {
+        Some((_, Some(digits))) => vault.needed_by_former(catalog.choose_former(digits)?)?,
+        Some((text, None)) => vault.needed_by(catalog.choose(text)?.committed.id)?,
+        None => return vault.sharing(),
+    };
+    Ok(needed.into_iter().map(|key| (key, 1)).collect())
 }
 
 pub(super) fn verify(vaults: &Vaults, verify: VaultVerify) -> Result<Answer> {

@@ -44,7 +44,7 @@ impl Catalog {
         if expected != *to {
             return Some("it is another one".to_owned());
         }
-        if self.keys.get(&to.key).is_some_and(|key| key.destroyed_ms.is_some()) {
+        if self.is_destroyed(to.key) {
             return Some("its data key was destroyed".to_owned());
         }
         if live.retain_until_ms > to.retain_until_ms {

@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use self::reach::{Object, Reach, wrong};
 use super::Vault;
 use super::damage::{Damage, Judge, Notes};
+use super::foundation::NeededLock;
 use super::hidden::{self, uncovering};
 use super::progress::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::store::{Key, Retention};
+use crate::store::Key;
 
 /// Objects that are looked at at once.
 const THREADS: usize = 4;
@@ -28,8 +29,8 @@ const THREADS: usize = 4;
 pub enum Depth {
     /// Each live point's object is what the log says.
     Catalog,
-    /// And every run is, and every pack is there, with its length; they, settings, keys and the log are locked as long
-    /// as the points say.
+    /// And every run is, and every pack is there, with its length; they, the points, settings, keys and the log are locked
+    /// as long as the log says of the points, former ones that stand included.
     Objects,
     /// And every byte of them is what was written.
     Content,
@@ -123,8 +124,8 @@ impl Vault {
             let detail = format!("it has {} bytes instead of {}", info.bytes, shape.stored_bytes);
             return Err(wrong(key, &detail));
         }
-        if let Some(until_ms) = object.locked_until_ms
-            && let Some(fault) = self.lock_fault(key, until_ms)?
+        if let Some(needed) = object.lock
+            && let Some(fault) = self.lock_fault(key, needed)?
         {
             judge.pass(key, wrong(key, &fault))?;
         }
@@ -134,15 +135,13 @@ impl Vault {
         }
     }
 
-    /// What is wrong with the lock of a run or pack that must be locked until `until_ms`.
-    fn lock_fault(&self, key: &Key, until_ms: u64) -> Result<Option<String>> {
-        let store = self.store().as_ref();
-        let is_short = |lock: Option<Retention>| lock.is_none_or(|lock| lock.until_ms < until_ms);
-        let mut locked = store.retention(key)?;
-        if is_short(locked) && store.uncover(key)? {
-            locked = store.retention(key)?;
+    /// What is wrong with the lock of a run or pack.
+    fn lock_fault(&self, key: &Key, needed: NeededLock) -> Result<Option<String>> {
+        let (store, catalog) = (self.store().as_ref(), self.catalog());
+        let mut fault = needed.fault(&catalog, store.retention(key)?);
+        if fault.is_some() && store.uncover(key)? {
+            fault = needed.fault(&catalog, store.retention(key)?);
         }
-        let found = locked.map_or(0, |lock| lock.until_ms);
-        Ok(is_short(locked).then(|| format!("it is locked until {found} ms, its points say {until_ms} ms")))
+        Ok(fault)
     }
 }

@@ -1,19 +1,21 @@
 //! What points need: live ones, and former ones that stand.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashSet;
+use rustc_hash::FxHashMap;
 
 use super::Depth;
 use crate::error::{Error, Kind, Result};
 use crate::format::container::{Role, Shape};
-use crate::format::digest::KeyId;
+use crate::format::digest::Digest;
 use crate::format::name::{self, PACKS};
 use crate::format::point::{Point, RunRef};
-use crate::store::{Key, each_object};
+use crate::store::{Key, Retention, each_object};
 use crate::vault::Vault;
 use crate::vault::damage::{Judge, Notes};
-use crate::vault::former::FormerPoint;
+use crate::vault::foundation::NeededLock;
+use crate::vault::reach::NamedRun;
 use crate::vault::run::{Run, RunKeys};
 
 /// A run or pack.
@@ -24,15 +26,15 @@ pub(super) struct Object {
     pub(super) shape: Option<Shape>,
     /// What opens its frames; nothing without the key.
     pub(super) keys: Option<RunKeys>,
-    /// Until when it must be locked.
-    pub(super) locked_until_ms: Option<u64>,
+    /// How it must be locked.
+    pub(super) lock: Option<NeededLock>,
 }
 
 /// How a point needs its objects.
 #[derive(Clone, Copy)]
 struct Needs {
-    /// Until when they must be locked.
-    until_ms: Option<u64>,
+    /// How they must be locked.
+    lock: Option<NeededLock>,
     /// Whether some of them may have been given back.
     is_former: bool,
 }
@@ -45,8 +47,8 @@ pub(super) struct Reach {
     pub(super) former: u64,
     pub(super) locked_points: u64,
     pub(super) objects: BTreeMap<Key, Object>,
-    /// Runs that were opened, as points name them.
-    opened: FxHashSet<(RunRef, KeyId)>,
+    /// Runs that were opened, and until when what they list was said to be locked: 0 when it need not be.
+    opened: FxHashMap<NamedRun, u64>,
 }
 
 impl Reach {
@@ -57,21 +59,21 @@ impl Reach {
         let catalog = vault.catalog();
         let judge = Judge::Note(notes);
         let now_ms = vault.store().clock_ms()?;
-        for (id, live) in catalog.points() {
+        let live = catalog.points().values().map(|live| (live.committed.id, live.locked));
+        for (id, lock) in longest_first(live, now_ms) {
             reach.points += 1;
-            // A lock that has ended binds nobody: what was copied forward since has none.
-            let until_ms = live.locked.map(|lock| lock.until_ms).filter(|until_ms| *until_ms > now_ms);
-            match vault.read_point(*id) {
+            match vault.read_point(id) {
                 Ok(point) if depth > Depth::Catalog => {
                     let runs = point.runs.iter().collect();
-                    reach.add_point(vault, &point, runs, Needs { until_ms, is_former: false }, judge)?;
+                    reach.add_point(vault, &point, runs, Needs { lock, is_former: false }, judge)?;
                 }
                 Ok(_) => {}
-                Err(error) => judge.pass(&name::point(*id), error)?,
+                Err(error) => judge.pass(&name::point(id), error)?,
             }
         }
-        for former in catalog.standing_former(now_ms) {
-            reach.add_former(vault, former, depth, judge)?;
+        let former = catalog.standing_former(now_ms).map(|former| (former.id, former.locked));
+        for (id, lock) in longest_first(former, now_ms) {
+            reach.add_former(vault, id, Needs { lock, is_former: true }, depth, judge)?;
         }
         if reach.locked_points > 0 && depth == Depth::Content {
             // Which packs they need is not known; each pack that is there can still be held against its name.
@@ -86,12 +88,13 @@ impl Reach {
     fn add_former(
         &mut self,
         vault: &Vault,
-        former: &FormerPoint,
+        id: Digest,
+        needs: Needs,
         depth: Depth,
         judge: Judge<'_>,
     ) -> Result<()> {
-        let key = name::point(former.id);
-        let point = match vault.unless_given_back(&key, || vault.read_point(former.id)) {
+        let key = name::point(id);
+        let point = match vault.unless_given_back(&key, || vault.read_point(id)) {
             Ok(Some(point)) => point,
             Ok(None) => return Ok(()),
             Err(error) => return judge.pass(&key, error),
@@ -104,7 +107,7 @@ impl Reach {
         for run in &point.runs {
             runs.extend(vault.unless_given_back(&run.key(), || Ok(run))?);
         }
-        self.add_point(vault, &point, runs, Needs { until_ms: None, is_former: true }, judge)
+        self.add_point(vault, &point, runs, needs, judge)
     }
 
     /// Adds these `runs` of a point, and their packs.
@@ -116,7 +119,8 @@ impl Reach {
         needs: Needs,
         judge: Judge<'_>,
     ) -> Result<()> {
-        let Needs { until_ms, is_former } = needs;
+        let Needs { lock, is_former } = needs;
+        let until_ms = lock.map_or(0, |lock| lock.until_ms());
         let keys = match vault.frame_keys(point.key) {
             Ok(frames) => Some(RunKeys::of(point, frames)),
             // Locked, or the key was destroyed.
@@ -128,10 +132,10 @@ impl Reach {
         };
         self.locked_points += u64::from(keys.is_none());
         for run in runs {
-            let named = (run.clone(), point.key);
-            let is_known = self.opened.contains(&named);
-            self.add(run.key(), Role::Run, Some(run.shape), keys.clone(), until_ms);
-            let Some(keys) = keys.as_ref().filter(|_| !is_known || until_ms.is_some()) else { continue };
+            self.add(run.key(), Role::Run, Some(run.shape), keys.clone(), lock);
+            let named = NamedRun::of(point, run);
+            let is_known = self.opened.get(&named).is_some_and(|known_ms| *known_ms >= until_ms);
+            let Some(keys) = keys.as_ref().filter(|_| !is_known) else { continue };
             match Run::open(vault.store().as_ref(), run, keys, judge) {
                 Ok(opened) => {
                     for pack in opened.packs() {
@@ -139,12 +143,12 @@ impl Reach {
                             continue;
                         }
                         let shape = Some(pack.shape);
-                        self.add(pack.name.key(), Role::Pack, shape, Some(keys.clone()), until_ms);
+                        self.add(pack.name.key(), Role::Pack, shape, Some(keys.clone()), lock);
                     }
-                    self.opened.insert(named);
                 }
                 Err(error) => judge.pass(&run.key(), error)?,
             }
+            self.opened.insert(named, until_ms);
         }
         Ok(())
     }
@@ -155,14 +159,28 @@ impl Reach {
         role: Role,
         shape: Option<Shape>,
         keys: Option<RunKeys>,
-        until_ms: Option<u64>,
+        lock: Option<NeededLock>,
     ) {
-        let empty = || Object { key: key.clone(), role, shape: None, keys: None, locked_until_ms: None };
+        let empty = || Object { key: key.clone(), role, shape: None, keys: None, lock: None };
         let object = self.objects.entry(key.clone()).or_insert_with(empty);
         object.shape = object.shape.or(shape);
         object.keys = object.keys.take().or(keys);
-        object.locked_until_ms = object.locked_until_ms.max(until_ms);
+        object.lock = match (object.lock, lock) {
+            (Some(there), Some(lock)) => Some(there.longer(lock)),
+            (there, lock) => there.or(lock),
+        };
     }
+}
+
+/// Points with the locks that bind at `now_ms`, the longest first: then no run is opened again for a longer one.
+fn longest_first(
+    points: impl Iterator<Item = (Digest, Option<Retention>)>,
+    now_ms: u64,
+) -> Vec<(Digest, Option<NeededLock>)> {
+    // What was copied forward since a lock ended has none.
+    let mut points: Vec<_> = points.map(|(id, locked)| (id, NeededLock::of(id, locked, now_ms))).collect();
+    points.sort_by_key(|(_, lock)| Reverse(lock.map(|lock| lock.until_ms())));
+    points
 }
 
 /// The error of an object that is not what it should be.
