@@ -1,0 +1,141 @@
+//! The same tests on a kernel that has an NBD client: Debian's, in a machine that qemu emulates.
+//!
+//! The machine's disk has this very test program and firn, at the same paths as here. Its first process loads the
+//! kernel's module and runs [`inside`], which runs tests of `main` one after the other.
+
+mod disk;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::stage::pause;
+
+/// The environment variable that is set in the machine.
+pub(crate) const INSIDE: &str = "FIRN_TEST_EMULATED";
+/// A folder with `boot` and `lib/modules` of a kernel, when it is not installed.
+const KERNEL: &str = "FIRN_TEST_KERNEL";
+const VERDICT: &str = "firn: all is well";
+/// The machine is slow: it takes a minute on two cores that are free.
+const LIMIT: Duration = Duration::from_secs(400);
+/// What the machine runs.
+const TESTS: &[&str] = &[
+    "a_volume_becomes_a_device_and_keeps_what_is_written",
+    "zeros_and_discards_read_as_zeros",
+    "an_ext4_lives_on_a_volume",
+    "a_device_in_use_stays_and_who_only_looks_at_it_is_waited_for",
+    "a_writer_that_never_flushes_loses_nothing_when_the_server_is_killed",
+    "a_restart_is_only_a_wait",
+    "a_volume_that_was_deleted_is_gone_and_its_name_is_not_enough",
+    "what_a_killed_helper_leaves_is_seen_and_put_away",
+];
+
+/// Whether this is the emulated machine.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// A kernel and its NBD module.
+struct Kernel {
+    image: PathBuf,
+    module: PathBuf,
+}
+
+/// The newest of Debian's kernels for clouds, which have what the machine needs built in.
+fn kernel() -> Option<Kernel> {
+    let root = std::env::var_os(KERNEL).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let names = std::fs::read_dir(root.join("boot")).ok()?.flatten().map(|item| item.file_name());
+    let mut found: Vec<Kernel> = names
+        .filter_map(|name| {
+            let release = name.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
+            let folder = root.join("lib/modules").join(&release).join("kernel/drivers/block");
+            let module = folder.join("nbd.ko");
+            let is_usable = release.ends_with("-cloud-amd64") && module.exists();
+            is_usable.then(|| Kernel { image: root.join("boot").join(name), module })
+        })
+        .collect();
+    found.sort_by(|a, b| a.image.cmp(&b.image));
+    found.pop()
+}
+
+#[test]
+fn the_kernels_nbd_does_the_same_in_an_emulated_machine() {
+    let qemu = std::env::var("FIRN_TEST_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    let has_qemu = Command::new(&qemu).arg("--version").stdout(Stdio::null()).status().is_ok();
+    let (Some(kernel), true) = (kernel(), has_qemu) else {
+        eprintln!(
+            "skipped: there is no qemu-system-x86_64, or no kernel of Debian's linux-image-cloud-amd64"
+        );
+        return;
+    };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on disk");
+    let disk = disk::make(folder.path(), &kernel.module);
+    let console = folder.path().join("console");
+    let mut machine = start(&qemu, &kernel, &disk, &console);
+    let began = Instant::now();
+    while machine.try_wait().expect("looked at").is_none() && began.elapsed() < LIMIT {
+        pause(100);
+    }
+    let _ = machine.kill();
+    machine.wait().expect("gone");
+    let mut said = Vec::new();
+    File::open(&console).expect("opened").read_to_end(&mut said).expect("read");
+    let said = String::from_utf8_lossy(&said);
+    println!("{said}\n{:?}", began.elapsed());
+    assert!(
+        said.contains(VERDICT),
+        "the machine's verdict is not there after {:?}:\n{said}",
+        began.elapsed()
+    );
+}
+
+fn start(qemu: &str, kernel: &Kernel, disk: &Path, console: &Path) -> Child {
+    let mut command = Command::new(qemu);
+    command.args([
+        "-accel",
+        "tcg",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        "1536",
+        "-no-reboot",
+        "-display",
+        "none",
+    ]);
+    command.args(["-nic", "none", "-monitor", "none", "-serial", "stdio", "-kernel"]).arg(&kernel.image);
+    command.args(["-append", "console=ttyS0 root=/dev/nvme0n1 rw init=/init panic=-1 quiet loglevel=4"]);
+    let drive = format!("file={},format=raw,if=none,id=disk,cache=unsafe", disk.display());
+    command.args(["-drive", &drive, "-device", "nvme,drive=disk,serial=1"]);
+    if let Some(firmware) = std::env::var_os("FIRN_TEST_FIRMWARE") {
+        command.arg("-L").arg(firmware);
+    }
+    let log = File::create(console).expect("a file");
+    command.stdin(Stdio::null()).stderr(log.try_clone().expect("the same file")).stdout(log);
+    command.spawn().expect("qemu runs")
+}
+
+/// What the machine's first process runs. It never returns: the machine ends.
+#[test]
+#[ignore = "it is what runs in the emulated machine"]
+fn inside() {
+    if !is_inside() {
+        return;
+    }
+    let module = File::open("/nbd.ko").expect("the module");
+    rustix::system::finit_module(module, c"", 0).expect("the kernel takes its NBD module");
+    let program = std::env::current_exe().expect("this program");
+    let mut failed = Vec::new();
+    for test in TESTS {
+        let began = Instant::now();
+        let status = Command::new(&program).args(["--exact", test, "--nocapture"]).status().expect("it runs");
+        println!("{test}: {status}, {:?}", began.elapsed());
+        if !status.success() {
+            failed.push(*test);
+        }
+    }
+    println!("{}", if failed.is_empty() { VERDICT.to_owned() } else { format!("failed: {failed:?}") });
+}
