@@ -79,10 +79,13 @@ fn find(runtime: &Path, target: &str) -> Result<(Entry, Record), Error> {
 /// Takes a device away that nobody uses any more, with everything in the kernel's memory written to it.
 pub(super) fn take_away(entry: &Entry, record: &Record) -> Result<(), Error> {
     tell_of_waiting(entry, record);
-    for target in mounts::of_device(&record.device)?.iter().rev() {
-        unmount(target, UnmountFlags::empty()).map_err(|errno| busy_mount(target, errno))?;
+    // One that the kernel has let go of already may be somebody else's by now.
+    if transport::is_on(entry, &record.device)? {
+        for target in mounts::of_device(&record.device)?.iter().rev() {
+            unmount(target, UnmountFlags::empty()).map_err(|errno| busy_mount(target, errno))?;
+        }
+        write_out(record)?;
     }
-    write_out(record)?;
     // Found before it ends: later its number may be another's.
     let helper = Process::find(record.pid);
     transport::release(entry)?;

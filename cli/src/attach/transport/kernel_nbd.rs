@@ -89,6 +89,9 @@ impl KernelNbd {
                 Err(Refused::Gone(error)) => {
                     (self.observer)(&Event::Failing { error, is_final: true });
                     self.device.disconnect()?;
+                    while !self.entry.is_ending() {
+                        std::thread::park_timeout(PAUSE_MAX);
+                    }
                     return Ok(false);
                 }
                 Err(Refused::Failed(_)) => {}
@@ -147,13 +150,11 @@ fn identifier(entry: &Entry) -> String {
 
 /// Takes the device away. It goes when the last one closes it.
 pub(super) fn release(entry: &Entry) -> Result<(), Error> {
-    match NbdDevice::find(&identifier(entry))? {
-        Some(device) => {
-            entry.set_ending()?;
-            device.disconnect()
-        }
-        None => Ok(()),
+    // A helper whose export is gone waits for this without a device.
+    if entry.folder().exists() {
+        entry.set_ending()?;
     }
+    NbdDevice::find(&identifier(entry))?.map_or(Ok(()), |device| device.disconnect())
 }
 
 /// Whether a device is the entry's.

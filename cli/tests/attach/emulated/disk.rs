@@ -9,7 +9,7 @@ use std::process::Command;
 use super::INSIDE;
 
 const BYTES: u64 = 20 << 30;
-const TOOLS: &[&str] = &["sh", "mount", "sync", "blkid", "blkdiscard", "mkfs.ext4"];
+const TOOLS: &[&str] = &["sh", "mkdir", "mount", "sync", "blkid", "blkdiscard", "mkfs.ext4"];
 
 /// Makes it in `folder`. It is sparse.
 pub(super) fn make(folder: &Path, module: &Path) -> PathBuf {

@@ -15,8 +15,6 @@ use crate::stage::pause;
 
 /// The environment variable that is set in the machine.
 pub(crate) const INSIDE: &str = "FIRN_TEST_EMULATED";
-/// A folder with `boot` and `lib/modules` of a kernel, when it is not installed.
-const KERNEL: &str = "FIRN_TEST_KERNEL";
 const VERDICT: &str = "firn: all is well";
 /// The machine is slow: it takes a minute on two cores that are free.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -37,43 +35,37 @@ pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
+/// Where `make packages-test` unpacked qemu and a kernel.
+fn machine() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("machine")
+}
+
 /// A kernel and its NBD module.
 struct Kernel {
     image: PathBuf,
     module: PathBuf,
 }
 
-/// The newest of Debian's kernels for clouds, which have what the machine needs built in.
+/// Debian's kernel for clouds, which has what the machine needs built in.
 fn kernel() -> Option<Kernel> {
-    let root = std::env::var_os(KERNEL).map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let names = std::fs::read_dir(root.join("boot")).ok()?.flatten().map(|item| item.file_name());
-    let mut found: Vec<Kernel> = names
-        .filter_map(|name| {
-            let release = name.to_str()?.strip_prefix("vmlinuz-")?.to_owned();
-            let folder = root.join("lib/modules").join(&release).join("kernel/drivers/block");
-            let module = folder.join("nbd.ko");
-            let is_usable = release.ends_with("-cloud-amd64") && module.exists();
-            is_usable.then(|| Kernel { image: root.join("boot").join(name), module })
-        })
-        .collect();
-    found.sort_by(|a, b| a.image.cmp(&b.image));
-    found.pop()
+    let folder = machine().join("boot");
+    let names = std::fs::read_dir(&folder).ok()?.flatten().map(|item| item.file_name());
+    let release = names.filter_map(|name| Some(name.to_str()?.strip_prefix("vmlinuz-")?.to_owned())).max()?;
+    let modules = machine().join("lib/modules").join(&release);
+    let image = folder.join(format!("vmlinuz-{release}"));
+    Some(Kernel { image, module: modules.join("kernel/drivers/block/nbd.ko") })
 }
 
 #[test]
 fn the_kernels_nbd_does_the_same_in_an_emulated_machine() {
-    let qemu = std::env::var("FIRN_TEST_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
-    let has_qemu = Command::new(&qemu).arg("--version").stdout(Stdio::null()).status().is_ok();
-    let (Some(kernel), true) = (kernel(), has_qemu) else {
-        eprintln!(
-            "skipped: there is no qemu-system-x86_64, or no kernel of Debian's linux-image-cloud-amd64"
-        );
+    let (Some(kernel), true) = (kernel(), machine().join("complete").exists()) else {
+        eprintln!("skipped: there is no machine to emulate; `make packages-test` unpacks one");
         return;
     };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on disk");
     let disk = disk::make(folder.path(), &kernel.module);
     let console = folder.path().join("console");
-    let mut machine = start(&qemu, &kernel, &disk, &console);
+    let mut machine = start(&kernel, &disk, &console);
     let began = Instant::now();
     while machine.try_wait().expect("looked at").is_none() && began.elapsed() < LIMIT {
         pause(100);
@@ -91,8 +83,13 @@ fn the_kernels_nbd_does_the_same_in_an_emulated_machine() {
     );
 }
 
-fn start(qemu: &str, kernel: &Kernel, disk: &Path, console: &Path) -> Child {
-    let mut command = Command::new(qemu);
+fn start(kernel: &Kernel, disk: &Path, console: &Path) -> Child {
+    let root = machine();
+    let mut command = Command::new(root.join("usr/bin/qemu-system-x86_64"));
+    command.env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
+    for firmware in ["seabios", "qemu"] {
+        command.arg("-L").arg(root.join("usr/share").join(firmware));
+    }
     command.args([
         "-accel",
         "tcg",
@@ -110,9 +107,6 @@ fn start(qemu: &str, kernel: &Kernel, disk: &Path, console: &Path) -> Child {
     command.args(["-append", "console=ttyS0 root=/dev/nvme0n1 rw init=/init panic=-1 quiet loglevel=4"]);
     let drive = format!("file={},format=raw,if=none,id=disk,cache=unsafe", disk.display());
     command.args(["-drive", &drive, "-device", "nvme,drive=disk,serial=1"]);
-    if let Some(firmware) = std::env::var_os("FIRN_TEST_FIRMWARE") {
-        command.arg("-L").arg(firmware);
-    }
     let log = File::create(console).expect("a file");
     command.stdin(Stdio::null()).stderr(log.try_clone().expect("the same file")).stdout(log);
     command.spawn().expect("qemu runs")
