@@ -156,12 +156,12 @@ fn what_can_not_be_attached_is_said() {
 #[test]
 fn a_writer_that_never_flushes_loses_nothing_when_the_server_is_killed() {
     // An emulated machine is slow, and the kernel's NBD client has one connection.
-    let (kills, connections) = if emulated::is_inside() { (8, "1") } else { (20, "2") };
+    let (kills, connections) = if emulated::is_inside() { (8_u64, "1") } else { (20, "2") };
     let Some(mut stage) = Stage::new(&[("pg", 64 * MIB)]) else { return };
     let device = PathBuf::from(stage.done(&["attach", "pg", "--connections", connections]));
     let writers = Writers::start(&device);
     for kill in 0..kills {
-        let goal = writers.written() + 200 + 50 * kill as u64;
+        let goal = writers.written() + 200 + 50 * kill;
         while writers.written() < goal {
             pause(1);
         }
@@ -179,7 +179,7 @@ fn a_writer_that_never_flushes_loses_nothing_when_the_server_is_killed() {
     written.check(&device);
     stage.wait_for_state("connected");
     let reconnects = stage.list()[0]["reconnects"].as_u64().expect("a number");
-    assert!(reconnects >= kills as u64, "{reconnects} reconnects");
+    assert!(reconnects >= kills, "{reconnects} reconnects");
     stage.done(&["detach", "pg"]);
     stage.stop();
     // Not from any memory of the device's, but from the pool.

@@ -44,7 +44,7 @@ pub(super) fn make(folder: &Path, module: &Path) -> PathBuf {
 fn script(program: &Path) -> String {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     format!(
-        "#!/bin/sh\n\
+        "#!{}\n\
          export PATH={path} {INSIDE}=1\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\
@@ -56,6 +56,7 @@ fn script(program: &Path) -> String {
          echo the tests ended with $?\n\
          echo o > /proc/sysrq-trigger\n\
          while :; do sync; done\n",
+        find("sh").display(),
         program.display()
     )
 }
