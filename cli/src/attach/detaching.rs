@@ -39,7 +39,8 @@ struct Detached<'a> {
 pub(crate) fn detach(detach: &Detach) -> Result<Answer> {
     let (entry, record) = find(&detach.runtime.path()?, &detach.target)?;
     let unmounted = mounts::of_device(&record.device)?;
-    if detach.force || entry.lock()?.is_some() {
+    let is_dead = entry.lock()?.is_some() && !transport::outlives_helper(&entry)?;
+    if detach.force || is_dead {
         force(&entry, &record)?;
     } else {
         take_away(&entry, &record)?;

@@ -133,6 +133,12 @@ pub(super) fn release(entry: &Entry) -> Result<(), Error> {
     fuse_loop::release(entry)
 }
 
+/// Whether the kernel has a device of the entry that needs its helper only for another connection: what is in memory
+/// for it can still be written when the helper died.
+pub(super) fn outlives_helper(entry: &Entry) -> Result<bool, Error> {
+    kernel_nbd::is_present(entry)
+}
+
 /// Whether a device is still the entry's.
 pub(super) fn is_on(entry: &Entry, device: &Path) -> Result<bool, Error> {
     Ok(kernel_nbd::is_on(entry, device)? || fuse_loop::is_on(entry, device)?)
