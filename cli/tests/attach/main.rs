@@ -156,7 +156,7 @@ fn what_can_not_be_attached_is_said() {
 #[test]
 fn a_writer_that_never_flushes_loses_nothing_when_the_server_is_killed() {
     // An emulated machine is slow, and the kernel's NBD client has one connection.
-    let (kills, connections) = if emulated::is_inside() { (6_u64, "1") } else { (20, "2") };
+    let (kills, connections) = if emulated::is_inside() { (5_u64, "1") } else { (20, "2") };
     let Some(mut stage) = Stage::new(&[("pg", 64 * MIB)]) else { return };
     let device = PathBuf::from(stage.done(&["attach", "pg", "--connections", connections]));
     let writers = Writers::start(&device);

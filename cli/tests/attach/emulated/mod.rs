@@ -16,15 +16,11 @@ use crate::stage::pause;
 /// The environment variable that is set in the machine.
 pub(crate) const INSIDE: &str = "FIRN_TEST_EMULATED";
 const VERDICT: &str = "firn: all is well";
-/// The machine is slow: it takes a minute on two cores that are free.
-const LIMIT: Duration = Duration::from_secs(260);
-/// What the machine runs.
-const TESTS: &[&str] = &[
-    "a_writer_that_never_flushes_loses_nothing_when_the_server_is_killed",
-    "a_volume_that_was_deleted_is_gone_and_its_name_is_not_enough",
-    "what_a_killed_helper_leaves_is_seen_and_put_away",
-    "an_ext4_lives_on_a_volume",
-];
+/// The machine is slow: each start of a program takes seconds, and much more beside other work.
+const LIMIT: Duration = Duration::from_secs(500);
+/// What the machine runs: the others of `main` that the kernel's client can do take minutes more.
+const TESTS: &[&str] =
+    &["an_ext4_lives_on_a_volume", "a_writer_that_never_flushes_loses_nothing_when_the_server_is_killed"];
 
 /// Whether this is the emulated machine.
 pub(crate) fn is_inside() -> bool {
