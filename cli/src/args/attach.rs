@@ -35,8 +35,8 @@ pub(crate) struct Attach {
     /// Without it, it is nbd.sock beside the daemon's own socket, where `firn serve` listens.
     #[arg(long, env = "FIRN_NBD", hide_env_values = true, value_name = "SOCKET|URI")]
     pub(crate) nbd: Option<String>,
-    /// How the kernel is shown it; without it, the best that the kernel has
-    #[arg(long, value_name = "WAY")]
+    /// How the kernel is shown it; without it, by FUSE and a loop device
+    #[arg(long, env = "FIRN_ATTACH_BY", hide_env_values = true, value_name = "WAY")]
     pub(crate) by: Option<By>,
     /// How many connections to the server
     #[arg(long, default_value = "1", value_name = "COUNT")]

@@ -50,7 +50,7 @@ impl Wish<'_> {
 }
 
 impl Kind {
-    /// What was asked for or, where nothing was, the best that this kernel has for it.
+    /// What was asked for or, where nothing was, FUSE: the kernel's NBD client is not tried enough to be chosen.
     pub(super) fn choose(by: Option<By>, wish: &Wish<'_>) -> Result<Self, Error> {
         match (by, wish.beyond_kernel_nbd()) {
             (Some(By::Nbd), Some(what)) => {
@@ -58,7 +58,6 @@ impl Kind {
                 Err(Error::new(ErrorKind::Invalid, "attach", detail).hint("attach with `--by fuse`"))
             }
             (Some(By::Nbd), None) => nbd_device::check().map(|()| Self::KernelNbd),
-            (None, None) if nbd_device::check().is_ok() => Ok(Self::KernelNbd),
             (None | Some(By::Fuse), _) => check_fuse().map(|()| Self::FuseLoop),
         }
     }
@@ -83,7 +82,7 @@ fn check_fuse() -> Result<(), Error> {
     match Path::new("/dev/fuse").exists() && Path::new("/dev/loop-control").exists() {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Unavailable, "attach", "this kernel has no way to make a device")
-            .hint("load the kernel module nbd (`modprobe nbd`), or fuse and loop: `modprobe -a fuse loop`")),
+            .hint("load the kernel modules fuse and loop: `modprobe -a fuse loop`")),
     }
 }
 

@@ -45,7 +45,7 @@ fn script(program: &Path) -> String {
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     format!(
         "#!{}\n\
-         export PATH={path} {INSIDE}=1\n\
+         export PATH={path} {INSIDE}=1 FIRN_ATTACH_BY=nbd\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sysfs /sys\n\
          mount -t devtmpfs devtmpfs /dev\n\
