@@ -27,7 +27,7 @@ pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Where `make packages-test` unpacked qemu and a kernel.
+/// Where `make machine` unpacked qemu and a kernel.
 fn machine() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("machine")
 }
@@ -49,9 +49,10 @@ fn kernel() -> Option<Kernel> {
 }
 
 #[test]
+#[ignore = "it takes minutes, and `make machine` first"]
 fn the_kernels_nbd_does_the_same_in_an_emulated_machine() {
     let (Some(kernel), true) = (kernel(), machine().join("complete").exists()) else {
-        eprintln!("skipped: there is no machine to emulate; `make packages-test` unpacks one");
+        eprintln!("skipped: there is no machine to emulate; `make machine` unpacks one");
         return;
     };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder on disk");
