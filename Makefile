@@ -159,6 +159,38 @@ packages-test:
 packages-bench:
 	$(call need,$(BENCH_PACKAGES))
 
+# An emulated machine with a kernel that has an NBD client, for cli/tests/attach/emulated: qemu and a kernel, about
+# 45 MB. They are unpacked beside the build, not installed: the kernel would want a boot loader, and qemu's packages
+# displace one another when their releases differ. The libraries are those that this machine lacks.
+MACHINE := $(or $(CARGO_TARGET_DIR),target)/machine
+
+.PHONY: machine
+machine: ## Unpack an emulated machine, for the ignored test that attaches by kernel NBD
+	@[ ! -e "$(MACHINE)/complete" ] || exit 0; \
+	if [ "$$(dpkg --print-architecture 2>/dev/null)" != amd64 ]; then \
+	    echo "not a Debian machine of amd64: tests in an emulated machine are skipped" >&2; exit 0; \
+	fi; \
+	rm -rf "$(MACHINE)"; mkdir -p "$(MACHINE)/packages"; cd "$(MACHINE)"; \
+	closure() { \
+	    : > none; \
+	    apt-get install -s -qq --no-install-recommends -o Dir::State::status="$$PWD/none" qemu-system-x86 \
+	        | awk '/^Inst/ { print $$2 }'; \
+	    apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/ { print $$2; exit }'; \
+	}; \
+	as_root=(); [ "$$(id -u)" -eq 0 ] || as_root=(sudo); \
+	closure >names 2>/dev/null || { "$${as_root[@]}" apt-get update -q; closure >names; }; \
+	wanted=(); \
+	while read -r package; do \
+	    status=$$(dpkg-query -W -f '$${db:Status-Status}' "$$package" 2>/dev/null || true); \
+	    case "$$package" in qemu-*|linux-image-*) status=;; esac; \
+	    [ "$$status" = installed ] || wanted+=("$$package"); \
+	done <names; \
+	echo "unpacking an emulated machine: $${wanted[*]}"; \
+	cd packages; \
+	apt-get download -q "$${wanted[@]}" || { "$${as_root[@]}" apt-get update -q; apt-get download -q "$${wanted[@]}"; }; \
+	for package in *.deb; do dpkg-deb -x "$$package" ..; done; \
+	cd ..; rm -r packages none names; touch complete
+
 .PHONY: toolchain components
 toolchain:
 	@command -v cargo >/dev/null || { echo "no cargo here: install Rust 1.95 or later with rustup" >&2; exit 1; }

@@ -35,6 +35,9 @@ pub(crate) struct Attach {
     /// Without it, it is nbd.sock beside the daemon's own socket, where `firn serve` listens.
     #[arg(long, env = "FIRN_NBD", hide_env_values = true, value_name = "SOCKET|URI")]
     pub(crate) nbd: Option<String>,
+    /// How the kernel is shown it; without it, by FUSE and a loop device
+    #[arg(long, env = "FIRN_ATTACH_BY", hide_env_values = true, value_name = "WAY")]
+    pub(crate) by: Option<By>,
     /// How many connections to the server
     #[arg(long, default_value = "1", value_name = "COUNT")]
     pub(crate) connections: NonZeroU8,
@@ -95,6 +98,24 @@ impl FileSystem {
     }
 }
 
+/// A way to show an export to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// The kernel's own NBD client
+    Nbd,
+    /// FUSE and a loop device
+    Fuse,
+}
+
+impl By {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Nbd => "nbd",
+            Self::Fuse => "fuse",
+        }
+    }
+}
+
 /// What `firn attach` starts for each device. It is not for typing, so help, manual and completions don't have it.
 #[derive(Debug, Parser)]
 #[command(name = "firn attach-helper")]
@@ -105,6 +126,9 @@ pub(crate) struct Helper {
     /// The export
     #[arg(long)]
     pub(crate) uri: String,
+    /// How the kernel is shown it
+    #[arg(long)]
+    pub(crate) by: By,
     /// How many connections
     #[arg(long)]
     pub(crate) connections: usize,

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
-use firn_engine::export::nbd::client::{Address, Uri};
+use firn_engine::export::nbd::client::{Address, Reconnect, Uri};
 use serde::Serialize;
 
 use super::entry::{Entry, Record};
 use super::starting::Start;
-use super::transport::Kind as TransportKind;
+use super::transport::{Kind as TransportKind, Wish};
 use super::{detaching, mounting};
 use crate::args::attach::Attach;
 use crate::output::Answer;
@@ -31,11 +31,12 @@ pub(crate) fn attach(attach: &Attach, daemon: Option<&Path>, name: &str) -> Resu
         let error = Error::new(Kind::Invalid, "attach", "only root can make a block device");
         return Err(error.hint("run it with sudo").into());
     }
-    TransportKind::choose()?;
     let uri = uri(attach, daemon, name)?;
     let entry = Entry::of(&attach.runtime.path()?, &uri);
     let (connections, reconnect_timeout) = (attach.connections.get().into(), attach.reconnect_timeout);
-    let record = Start { entry: &entry, uri: &uri, connections, reconnect_timeout }.run()?;
+    let reconnect = reconnect_timeout.map_or(Reconnect::Forever, Reconnect::Within);
+    let by = TransportKind::choose(attach.by, &Wish { uri: &uri, connections, reconnect })?.by();
+    let record = Start { entry: &entry, uri: &uri, by, connections, reconnect_timeout }.run()?;
     if let Err(error) = dress(attach, &record) {
         // What was asked for is not there, so nothing is; its own error would hide the first.
         let _ = detaching::take_away(&entry, &record);

@@ -39,7 +39,8 @@ struct Detached<'a> {
 pub(crate) fn detach(detach: &Detach) -> Result<Answer> {
     let (entry, record) = find(&detach.runtime.path()?, &detach.target)?;
     let unmounted = mounts::of_device(&record.device)?;
-    if detach.force || entry.lock()?.is_some() {
+    let is_dead = entry.lock()?.is_some() && !transport::outlives_helper(&entry)?;
+    if detach.force || is_dead {
         force(&entry, &record)?;
     } else {
         take_away(&entry, &record)?;
@@ -79,10 +80,13 @@ fn find(runtime: &Path, target: &str) -> Result<(Entry, Record), Error> {
 /// Takes a device away that nobody uses any more, with everything in the kernel's memory written to it.
 pub(super) fn take_away(entry: &Entry, record: &Record) -> Result<(), Error> {
     tell_of_waiting(entry, record);
-    for target in mounts::of_device(&record.device)?.iter().rev() {
-        unmount(target, UnmountFlags::empty()).map_err(|errno| busy_mount(target, errno))?;
+    // One that the kernel has let go of already may be somebody else's by now.
+    if transport::is_on(entry, &record.device)? {
+        for target in mounts::of_device(&record.device)?.iter().rev() {
+            unmount(target, UnmountFlags::empty()).map_err(|errno| busy_mount(target, errno))?;
+        }
+        write_out(record)?;
     }
-    write_out(record)?;
     // Found before it ends: later its number may be another's.
     let helper = Process::find(record.pid);
     transport::release(entry)?;

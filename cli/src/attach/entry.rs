@@ -5,6 +5,7 @@
 //! RUNTIME/attach/NAME/record.json what is attached where
 //!                    /health.json how the connection is
 //!                    /log         what the helper said
+//!                    /ending      it is being taken away, and gets no other connection
 //!                    /export/     where FUSE is mounted
 //! ```
 //!
@@ -160,7 +161,7 @@ impl Entry {
         let [record, health] = [RECORD, HEALTH].map(|name| self.folder.join(name));
         // A helper that was killed in the middle of writing left the new file beside the old one.
         let halves = [&record, &health].map(|path| path.with_added_extension(NEW));
-        for path in halves.into_iter().chain([self.log_path(), record, health]) {
+        for path in halves.into_iter().chain([self.log_path(), self.folder.join(ENDING), record, health]) {
             absent(fs::remove_file(path)).map_err(failed)?;
         }
         for path in [self.export_path(), self.folder.clone()] {
@@ -185,6 +186,17 @@ impl Entry {
         self.write(HEALTH, health)
     }
 
+    /// Writes down that it is being taken away.
+    pub(crate) fn set_ending(&self) -> Result<(), Error> {
+        let path = self.folder.join(ENDING);
+        let made = File::create(&path).map(drop);
+        made.map_err(|source| Error::io("write down what is attached", path.display(), source))
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.folder.join(ENDING).exists()
+    }
+
     fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let path = self.folder.join(name);
         let text = match fs::read(&path) {
@@ -207,6 +219,7 @@ impl Entry {
 
 const RECORD: &str = "record.json";
 const HEALTH: &str = "health.json";
+const ENDING: &str = "ending";
 /// What is put to a name while the file is written.
 const NEW: &str = "new";
 

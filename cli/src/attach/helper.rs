@@ -2,33 +2,29 @@
 //!
 //! Its stdin is the entry's lock, its stdout a pipe on which it says once how its start went, its stderr the log.
 
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use firn_engine::error::Error;
-use firn_engine::export::nbd::client::{Client, ClientOptions, Event, Export, Reconnect, Request, Uri};
+use firn_engine::export::nbd::client::{Event, Export, Reconnect, Uri};
 use firn_engine::sys::{Clock, SystemClock};
 use rustix::process::{configure_io_flusher_behavior, setsid};
 
 use super::entry::{Entry, Health, Record, State};
+use super::log::log;
 use super::starting::Started;
-use super::transport::{self, Device, Kind};
+use super::transport::{self, Device, Kind, Wish};
 use crate::args::attach::Helper;
-use crate::time;
-
-/// How long the last flush may take.
-const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// Attaches, tells the parent, and serves until the end.
 pub(crate) fn run(helper: &Helper) -> Result<()> {
     stand_alone();
     let entry = Entry::at(helper.entry.clone());
-    let (client, device) = match start(helper, &entry) {
-        Ok((record, client, device)) => {
+    let device = match start(helper, &entry) {
+        Ok((record, device)) => {
             Started::Ready(record).tell()?;
-            (client, device)
+            device
         }
         Err(error) => {
             entry.remove()?;
@@ -37,14 +33,7 @@ pub(crate) fn run(helper: &Helper) -> Result<()> {
         }
     };
     let served = device.serve();
-    let (sender, receiver) = sync_channel(1);
-    client.submit(Request::Flush, Box::new(move |result| _ = sender.send(result)));
-    match receiver.recv_timeout(LAST_FLUSH) {
-        Ok(Ok(_)) => log("detached"),
-        Ok(Err(error)) => log(&format!("detached, but the last flush failed: {error}")),
-        Err(_) => log("detached, but nobody answered the last flush"),
-    }
-    client.close();
+    log("detached");
     entry.remove()?;
     Ok(served?)
 }
@@ -57,11 +46,8 @@ fn stand_alone() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
 }
 
-type Served = (Record, Arc<Client>, Box<dyn Device>);
-
-fn start(helper: &Helper, entry: &Entry) -> Result<Served, Error> {
+fn start(helper: &Helper, entry: &Entry) -> Result<(Record, Box<dyn Device>), Error> {
     let uri: Uri = helper.uri.parse()?;
-    let kind = Kind::choose()?;
     let reconnect = match helper.reconnect_timeout_ms {
         Some(limit) => Reconnect::Within(Duration::from_millis(limit)),
         None => Reconnect::Forever,
@@ -69,10 +55,10 @@ fn start(helper: &Helper, entry: &Entry) -> Result<Served, Error> {
     let watch = Watch::new(entry.clone());
     watch.write();
     let observer = Box::new(move |event: &Event| watch.see(event));
-    let options = ClientOptions { connections: helper.connections, reconnect, observer: Some(observer) };
-    let client = Arc::new(Client::connect(&uri, options)?);
-    let device = transport::offer(kind, client.clone(), entry)?;
-    let export = client.export();
+    let wish = Wish { uri: &uri, connections: helper.connections, reconnect };
+    let kind = Kind::choose(Some(helper.by), &wish)?;
+    let device = transport::offer(kind, &wish, observer, entry)?;
+    let export = device.export();
     let record = Record {
         name: uri.export.clone(),
         uri: uri.to_string(),
@@ -88,7 +74,7 @@ fn start(helper: &Helper, entry: &Entry) -> Result<Served, Error> {
         return Err(error);
     }
     log(&format!("{} attached as {}", record.uri, record.device.display()));
-    Ok((record, client, device))
+    Ok((record, device))
 }
 
 /// Keeps the health file.
@@ -115,6 +101,8 @@ impl Watch {
         seen.take(event, SystemClock.now_ms());
         match event {
             Event::Lost(error) => log(&format!("waiting for the server: {error}")),
+            // The kernel does not say how many it sends again.
+            Event::Restored { resent: 0, .. } => log("connected again"),
             Event::Restored { resent, .. } => log(&format!("connected again, {resent} requests sent again")),
             Event::Failing { error, is_final: false } => {
                 log(&format!("requests fail until it is back: {error}"))
@@ -162,11 +150,6 @@ impl Seen {
             self.health = Health { state, since_ms, reason, reconnects: self.health.reconnects };
         }
     }
-}
-
-fn log(text: &str) {
-    let now = time::utc(SystemClock.now_ms()).unwrap_or_default();
-    eprintln!("{now} {text}");
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod entry;
 mod helper;
 mod holders;
 mod listing;
+mod log;
 mod mounting;
 mod mounts;
 mod starting;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Record};
 use super::{holders, mounts, transport};
-use crate::args::attach::Helper;
+use crate::args::attach::{By, Helper};
 use crate::failure::Failure;
 
 /// What a helper says of its start, in one line.
@@ -35,6 +35,7 @@ impl Started {
 pub(super) struct Start<'a> {
     pub(super) entry: &'a Entry,
     pub(super) uri: &'a Uri,
+    pub(super) by: By,
     pub(super) connections: usize,
     pub(super) reconnect_timeout: Option<Duration>,
 }
@@ -64,6 +65,7 @@ impl Start<'_> {
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.arg(Helper::WORD).arg("--entry").arg(self.entry.folder());
         command.arg("--uri").arg(self.uri.to_string());
+        command.arg("--by").arg(self.by.name());
         command.arg("--connections").arg(self.connections.to_string());
         if let Some(limit) = self.reconnect_timeout {
             command.arg("--reconnect-timeout-ms").arg(limit.as_millis().to_string());

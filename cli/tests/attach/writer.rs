@@ -9,10 +9,14 @@ use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Mode, OFlags, open};
 
+use crate::emulated;
+
 const BLOCK: usize = 4096;
 const THREADS: u64 = 4;
 /// Blocks that one thread writes to: few, so that each is written often.
 const BLOCKS: u64 = 2048;
+/// The same in an emulated machine, which is slow.
+const BLOCKS_INSIDE: u64 = 128;
 
 /// Threads that write, each its own blocks.
 pub(crate) struct Writers {
@@ -65,7 +69,7 @@ fn direct(device: &Path) -> File {
 
 /// Writes random blocks of this thread's, up to eight neighbours at once, and reads some back at once.
 fn write(file: &File, thread: u64, written: &AtomicU64, stop: &AtomicBool) -> Vec<u64> {
-    let mut numbers = vec![0; usize::try_from(BLOCKS).expect("small")];
+    let mut numbers = vec![0; usize::try_from(blocks()).expect("small")];
     let mut random = thread + 1;
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
@@ -73,7 +77,7 @@ fn write(file: &File, thread: u64, written: &AtomicU64, stop: &AtomicBool) -> Ve
         random ^= random >> 7;
         random ^= random << 17;
         let count = if random.is_multiple_of(4) { 1 + random / 4 % 8 } else { 1 };
-        let first = random / 64 % (BLOCKS - count + 1);
+        let first = random / 64 % (blocks() - count + 1);
         number += 1;
         let mut memory = vec![0; 9 * BLOCK];
         let content = aligned(&mut memory, usize::try_from(count).expect("small"));
@@ -85,10 +89,14 @@ fn write(file: &File, thread: u64, written: &AtomicU64, stop: &AtomicBool) -> Ve
         for block in first..first + count {
             numbers[usize::try_from(block).expect("small")] = number;
         }
-        let other = random / 1024 % BLOCKS;
+        let other = random / 1024 % blocks();
         check(file, thread, other, numbers[usize::try_from(other).expect("small")]);
     }
     numbers
+}
+
+fn blocks() -> u64 {
+    if emulated::is_inside() { BLOCKS_INSIDE } else { BLOCKS }
 }
 
 fn check(file: &File, thread: u64, block: u64, number: u64) {

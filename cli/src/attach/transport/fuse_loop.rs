@@ -2,49 +2,50 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
-use firn_engine::error::{Error, Kind};
-use firn_engine::export::nbd::client::{Client, Export};
+use firn_engine::error::Error;
+use firn_engine::export::nbd::client::{Client, ClientOptions, Export, Request, Uri};
 use fuser::{BackgroundSession, Config, MountOption, Session};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::Device;
 use super::file::{ExportFile, FILE_NAME};
 use super::loop_device::{self, Backing};
+use super::{Device, sector_bytes};
 use crate::attach::entry::Entry;
+use crate::attach::log::log;
 use crate::attach::mounts;
 
-/// Sectors are those of nearly every disk, unless the export's smallest block is larger.
-const SECTOR_BYTES: u32 = 512;
+/// How long the last flush may take.
+const LAST_FLUSH: Duration = Duration::from_secs(5);
 
 /// A loop device, and the file system under it.
 pub(super) struct FuseLoop {
+    client: Arc<Client>,
     device: PathBuf,
     session: BackgroundSession,
 }
 
 impl FuseLoop {
-    /// Mounts the file system in the entry, and makes the loop device.
-    pub(super) fn offer(client: Arc<Client>, entry: &Entry) -> Result<Self, Error> {
+    /// Connects, mounts the file system in the entry, and makes the loop device.
+    pub(super) fn offer(uri: &Uri, options: ClientOptions, entry: &Entry) -> Result<Self, Error> {
+        let client = Arc::new(Client::connect(uri, options)?);
         let export = client.export();
-        let sector_bytes = export.minimum.max(SECTOR_BYTES);
-        if sector_bytes > 4096 || !export.bytes.is_multiple_of(sector_bytes.into()) || export.bytes == 0 {
-            let detail = format!("no device has {} bytes in sectors of {sector_bytes}", export.bytes);
-            return Err(Error::new(Kind::Invalid, "attach", detail));
-        }
+        let sector_bytes = sector_bytes(&export)?;
         let folder = entry.export_path();
         let mut config = Config::default();
         config.mount_options =
             vec![MountOption::FSName("firn".to_owned()), MountOption::NoDev, MountOption::NoSuid];
         let failed = |source| Error::io("mount FUSE", folder.display(), source);
-        let session = Session::new(ExportFile::new(client), &folder, &config).map_err(failed)?;
+        let session = Session::new(ExportFile::new(client.clone()), &folder, &config).map_err(failed)?;
         // Dropping it on the way out of an error takes the mount away.
         let session = session.spawn().map_err(failed)?;
         let file = folder.join(FILE_NAME);
         let is_read_only = export.has(Export::READ_ONLY);
         let device = loop_device::create(&Backing { file: &file, is_read_only, sector_bytes })?;
-        Ok(Self { device, session })
+        Ok(Self { client, device, session })
     }
 }
 
@@ -53,8 +54,21 @@ impl Device for FuseLoop {
         &self.device
     }
 
+    fn export(&self) -> Export {
+        self.client.export()
+    }
+
     fn serve(self: Box<Self>) -> Result<(), Error> {
-        self.session.join().map_err(|source| Error::io("serve FUSE", self.device.display(), source))
+        let served = self.session.join();
+        let (sender, receiver) = sync_channel(1);
+        self.client.submit(Request::Flush, Box::new(move |result| _ = sender.send(result)));
+        match receiver.recv_timeout(LAST_FLUSH) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => log(&format!("the last flush failed: {error}")),
+            Err(_) => log("nobody answered the last flush"),
+        }
+        self.client.close();
+        served.map_err(|source| Error::io("serve FUSE", self.device.display(), source))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection: opened, shaken hands over, then a half to read and a half to write.
 
 use std::io::{self, BufReader, IoSlice, Read, Write};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::handshake::{self, Export};
@@ -90,6 +91,15 @@ impl Connection {
         let export = handshake::negotiate(&mut reader, &mut writer, route)?;
         socket.set_read_time(None).map_err(failed)?;
         Ok(Self { reader, writer, socket, export })
+    }
+
+    /// The socket alone, for somebody else to send requests over.
+    pub(super) fn into_socket(self, uri: &Uri) -> Result<OwnedFd, Error> {
+        if !self.reader.buffer().is_empty() {
+            let detail = format!("{}: the server said something before it was asked", uri.address);
+            return Err(Error::new(Kind::Invalid, "connect to NBD server", detail));
+        }
+        self.socket.duplicate().map_err(|source| unreachable(uri, source))
     }
 }
 

@@ -67,6 +67,16 @@ impl Export {
             && self.allocation.is_some() >= before.allocation.is_some()
             && before.flags & !self.flags & (Self::SEND_FLUSH | Self::CAN_MULTI_CONN) == 0
     }
+
+    /// Says so when they may not.
+    pub(super) fn check_still(&self, before: &Self, uri: &Uri) -> Result<(), Error> {
+        if self.is_still(before) {
+            return Ok(());
+        }
+        let what = |export: &Self| export.description.clone().unwrap_or_else(|| "something".to_owned());
+        let detail = format!("{uri} is not what it was: it was {}, it is {} now", what(before), what(self));
+        Err(Error::new(Kind::Conflict, "connect to NBD server", detail))
+    }
 }
 
 /// The first words of both.
@@ -98,7 +108,7 @@ pub(super) fn negotiate(from: &mut ReadHalf, to: &mut WriteHalf, route: &Route) 
     }
     let export = uri.export.as_str();
     let mut allocation = None;
-    if hand.is_granted(option::STRUCTURED_REPLY, &[])? {
+    if route.is_structured && hand.is_granted(option::STRUCTURED_REPLY, &[])? {
         let query = ContextQuery { name: export, queries: vec![ALLOCATION] };
         allocation = hand.context(&query.encode())?;
     }

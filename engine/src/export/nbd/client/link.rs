@@ -22,7 +22,7 @@ use super::request::{Answer, Pending, Request};
 use super::route::Route;
 use super::socket::Socket;
 use super::{Callback, ClientOptions, Event, Reconnect, closed, lock};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::export::nbd::protocol::transmission::{self, command};
 use crate::sys::{Clock, SystemClock};
 
@@ -296,12 +296,9 @@ impl State {
     /// Looks whether the server has what it had.
     fn restored(&self, connection: Connection) -> Option<Connection> {
         let mut export = lock(&self.shared.export);
-        if !connection.export.is_still(&export) {
-            let what = |export: &Export| export.description.clone().unwrap_or_else(|| "something".to_owned());
-            let (was, is) = (what(&export), what(&connection.export));
+        if let Err(error) = connection.export.check_still(&export, &self.route.uri) {
             drop(export);
-            let detail = format!("{} is not what it was: it was {was}, it is {is} now", self.route.uri);
-            self.give_up(Error::new(Kind::Conflict, "connect to NBD server", detail));
+            self.give_up(error);
             return None;
         }
         *export = connection.export.clone();

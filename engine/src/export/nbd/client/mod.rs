@@ -19,6 +19,7 @@
 
 mod blocking;
 mod connection;
+mod handover;
 mod handshake;
 mod link;
 mod receive;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use blocking::Extent;
+pub use handover::{Handed, Handover, Refused};
 pub use handshake::Export;
 pub use request::{Request, Response};
 pub use uri::{Address, Uri};

@@ -16,6 +16,8 @@ pub(super) struct Route {
     /// Who says, at a server that understands it, that its earlier connections are over. Only for a link that connects
     /// again: another never has an earlier one.
     client: Option<[u8; 16]>,
+    /// Whether structured replies, and what they carry, are asked for.
+    pub(super) is_structured: bool,
     connections: AtomicU64,
 }
 
@@ -23,7 +25,12 @@ impl Route {
     /// A way that has not been taken yet.
     pub(super) fn new(uri: &Uri, tls: Option<Arc<Tls>>, is_taken_again: bool) -> Result<Self> {
         let client = is_taken_again.then(random_bytes).transpose()?;
-        Ok(Self { uri: uri.clone(), tls, client, connections: AtomicU64::new(0) })
+        Ok(Self { uri: uri.clone(), tls, client, is_structured: true, connections: AtomicU64::new(0) })
+    }
+
+    /// The same way, for somebody who only reads simple replies.
+    pub(super) fn simple(self) -> Self {
+        Self { is_structured: false, ..self }
     }
 
     /// What the next connection says of itself.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,14 @@ impl Socket {
         match &*self.0 {
             Kind::Unix(stream) => stream.set_read_timeout(limit),
             Kind::Tcp(stream) => stream.set_read_timeout(limit),
+        }
+    }
+
+    /// The socket under another number, which stays open when this one is closed.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match &*self.0 {
+            Kind::Unix(stream) => stream.try_clone().map(OwnedFd::from),
+            Kind::Tcp(stream) => stream.try_clone().map(OwnedFd::from),
         }
     }
 
