@@ -50,7 +50,6 @@ fn script(program: &Path) -> String {
          mount -t sysfs sysfs /sys\n\
          mount -t devtmpfs devtmpfs /dev\n\
          mkdir -p /dev/shm 2>/dev/null\n\
-         mount -t tmpfs tmpfs /tmp\n\
          mount -t tmpfs tmpfs /dev/shm\n\
          {} --exact emulated::inside --ignored --nocapture\n\
          echo the tests ended with $?\n\
