@@ -6,7 +6,8 @@
 //! 2. A piece that was read ahead is a read whose ticket is kept: none of its blocks is used again meanwhile (core
 //!    invariant 4). It answers a read only if the map, looked up for that read, says of each block what it said then.
 //! 3. A piece goes when it was read, when its stream has stood still for a second, and when freed blocks wait for it.
-//! 4. A piece that can't be read is nobody's error: who waits for it reads for himself, and is told by that.
+//! 4. A piece that can't be read is nobody's error: who waits for it reads for himself, and is told by that. It ends its
+//!    stream, or it would be read again and again.
 
 use std::collections::VecDeque;
 use std::ops::{Range, RangeInclusive};
@@ -145,7 +146,7 @@ impl Ahead {
     /// Begins the next piece of a stream of a target of `bytes` bytes, if it is read ahead less far than it may be.
     fn next_piece(&mut self, index: usize, bytes: u64, budget: u64) -> Option<(u64, Range<u64>)> {
         let shares = (self.streams.len() as u64).max(SHARES_MIN);
-        let stream = &mut self.streams[index];
+        let stream = self.streams.get_mut(index)?;
         let window = stream.row.bytes.min(budget / shares);
         let at = stream.end().next_multiple_of(BLOCK_BYTES);
         let volume_end = bytes / BLOCK_BYTES * BLOCK_BYTES;
@@ -192,14 +193,17 @@ impl Ahead {
     fn end_piece(&mut self, number: u64, content: Option<Content>) -> (Vec<usize>, Vec<Content>) {
         let waiting = self.waiting.remove(&number).unwrap_or_default();
         let holds = |stream: &Stream| stream.pieces.iter().position(|piece| piece.number == number);
-        let place = self.streams.iter_mut().find_map(|stream| holds(stream).map(|at| (stream, at)));
+        let place =
+            self.streams.iter().enumerate().find_map(|(index, stream)| holds(stream).map(|at| (index, at)));
         let unwanted = match (place, content) {
-            (Some((stream, at)), Some(content)) => {
+            (Some((index, at)), Some(content)) => {
+                let stream = &mut self.streams[index];
                 stream.pieces[at].content = Some(content);
                 Vec::new()
             }
-            // What comes after it would leave a gap.
-            (Some((stream, at)), None) => contents(stream.pieces.drain(at..)).collect(),
+            (Some((index, _)), None) => {
+                contents(self.streams.swap_remove(index).pieces.into_iter()).collect()
+            }
             (None, content) => content.into_iter().collect(),
         };
         (waiting, unwanted)
@@ -232,7 +236,7 @@ impl Core {
             return;
         }
         for index in 0..self.ahead.streams.len() {
-            let target = self.ahead.streams[index].row.target;
+            let Some(target) = self.ahead.streams.get(index).map(|stream| stream.row.target) else { break };
             let Ok((_, bytes)) = self.resolve_target(target) else { continue };
             while self.ahead.in_flight_bytes < IN_FLIGHT_BYTES
                 && let Some((number, blocks)) =

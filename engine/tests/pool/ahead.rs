@@ -108,6 +108,11 @@ fn a_damaged_block_that_was_read_ahead_fails_its_own_read_only() {
     let statistics = statistics(&pool);
     assert_eq!((statistics.damaged_reads, statistics.reads_again), (1, 1));
     assert!(statistics.read_ahead_hits > 0);
+    assert!(
+        statistics.read_ahead_bytes < 2 * BYTES,
+        "{} bytes: it was tried again and again",
+        statistics.read_ahead_bytes
+    );
     file.write_all_at(&block[100..101], at + 100).expect("mended");
     pool.close().expect("closed");
 }
