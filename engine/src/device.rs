@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sys::{MemorySlice, Waker};
+use crate::sys::{Memory, MemorySlice, Waker};
 
 /// One request. Offsets and lengths are in bytes and multiples of 4096.
 #[derive(Debug)]
@@ -52,6 +52,10 @@ pub trait Device: Send {
 
     /// Most requests that may be in flight at once.
     fn depth(&self) -> usize;
+
+    /// Says that much of what will be written lies in this memory, which a device may make ready once and for all. It
+    /// holds the memory from then on.
+    fn prepare(&mut self, _memory: &Arc<Memory>) {}
 
     /// Queues a request. The caller keeps at most [`depth`](Device::depth) in flight.
     fn submit(&mut self, token: u64, request: DeviceRequest);

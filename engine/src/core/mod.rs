@@ -44,7 +44,7 @@ use crate::journal::tail::Tail;
 use crate::map::cache::{PageCache, View};
 use crate::map::overlay::Overlay;
 use crate::space::Space;
-use crate::sys::BufferPool;
+use crate::sys::{BufferPool, Memory};
 use crate::units::{Lsn, PoolId};
 use ahead::Ahead;
 use devicing::Pending;
@@ -322,6 +322,11 @@ impl Core {
     /// Buffers for data on its way in and out.
     pub fn buffers(&self) -> &BufferPool {
         &self.buffers
+    }
+
+    /// Where what is written waits for the device.
+    pub fn shared_memory(&self) -> &Arc<Memory> {
+        self.tail.memory()
     }
 
     /// Refuses new writes and changes from now on; what was accepted goes on.

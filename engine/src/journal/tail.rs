@@ -124,6 +124,11 @@ impl Tail {
         (shape.data_slots > 0 && shape.journal_slots > 0).then_some(Self { memory, shape, layout })
     }
 
+    /// All of its memory.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
     /// Data slots.
     pub fn data_slots(&self) -> u64 {
         self.shape.data_slots

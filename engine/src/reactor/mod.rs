@@ -63,7 +63,7 @@ pub struct Started {
 /// What the operating system said (no more threads).
 pub fn start(
     core: Core,
-    device: Box<dyn Device>,
+    mut device: Box<dyn Device>,
     home: &Arc<StoreHome>,
     clock: Box<dyn Clock>,
 ) -> Result<Started> {
@@ -71,6 +71,7 @@ pub fn start(
     let ended = Arc::new(EndState::default());
     let workers = Workers::start(home, &messages, &device.waker())?;
     let handle = Handle::new(messages, device.waker(), core.buffers().clone(), home.clone(), ended.clone());
+    device.prepare(core.shared_memory());
     let reactor = Reactor {
         core,
         device,

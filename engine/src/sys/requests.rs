@@ -4,11 +4,12 @@
 //! never got it. That is what makes its address in the submission entry valid.
 
 use std::io;
+use std::sync::Arc;
 
 use io_uring::{opcode, squeue, types};
 
-use super::MemorySlice;
 use super::file::{TRANSFER_MAX, progress};
+use super::{Memory, MemorySlice};
 use crate::device::DeviceRequest;
 
 /// How often a request that the kernel sent back to be tried again is, before that is reported.
@@ -50,8 +51,9 @@ impl Request {
         Self { token, work, attempts: 0 }
     }
 
-    /// The submission entry for what is left of it.
-    pub(super) fn entry(&self, file: types::Fd) -> squeue::Entry {
+    /// The submission entry for what is left of it. What is written from `registered`, the ring's only registered
+    /// memory, needs no look-up of its pages.
+    pub(super) fn entry(&self, file: types::Fd, registered: Option<&Arc<Memory>>) -> squeue::Entry {
         match &self.work {
             Work::Read(rest) => {
                 let (address, length, offset) = rest.place();
@@ -59,6 +61,9 @@ impl Request {
             }
             Work::Write(rest) => {
                 let (address, length, offset) = rest.place();
+                if registered.is_some_and(|memory| Arc::ptr_eq(memory, rest.slice.memory())) {
+                    return opcode::WriteFixed::new(file, address, length, 0).offset(offset).build();
+                }
                 opcode::Write::new(file, address, length).offset(offset).build()
             }
             Work::Sync => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),

@@ -6,13 +6,14 @@
 
 #![allow(unsafe_code)]
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, squeue, types};
 use rustix::io::Errno;
 
+use super::Memory;
 use super::waker::SLEEP_MAX;
 
 /// A completion: whose, with what result, and whether more will follow for the same entry.
@@ -71,6 +72,21 @@ impl Ring {
         self.uring.submitter().register_enable_rings()?;
         self.owner = Some(thread::current().id());
         Ok(())
+    }
+
+    /// Has the kernel look up and hold the pages of `memory` once, not for each write; `false` where it may not (they
+    /// count against the limit of locked memory).
+    ///
+    /// # Safety
+    /// The memory lives as long as the ring.
+    pub(super) unsafe fn register(&self, memory: &Memory) -> bool {
+        let whole = [IoSlice::new(memory.bytes(0, memory.len()))];
+        // An `IoSlice` is an `iovec`, says its documentation.
+        let vectors = whole.as_ptr().cast();
+        // SAFETY: one vector, whose memory lives as long as the ring, says our caller.
+        unsafe {
+            self.uring.submitter().register_buffers(std::slice::from_raw_parts(vectors, whole.len())).is_ok()
+        }
     }
 
     /// Queues an entry; `false` if there is no room until the next `enter`.

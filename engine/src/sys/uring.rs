@@ -6,6 +6,7 @@
 //! 3. Once a call of the ring itself fails, every request in flight and every later one is answered with an error.
 //! 4. A poll stays armed on the waker's eventfd. Its counter is never read back: each write to it fires the poll.
 //!    Other descriptors that are watched have polls of their own; each keeps its number for ever.
+//! 5. The kernel holds the pages of the memory that was prepared, if it may, and finds them anew for each request if not.
 
 #![allow(unsafe_code)]
 
@@ -20,7 +21,7 @@ use io_uring::{opcode, types};
 use super::requests::{Request, Requests, Verdict};
 use super::ring::{Completed, Ring};
 use super::waker::WakeState;
-use super::{DeviceFile, Waker};
+use super::{DeviceFile, Memory, Waker};
 use crate::device::{Device, DeviceCompletion, DeviceRequest};
 use crate::error::{Error, Kind, Result};
 
@@ -62,6 +63,10 @@ pub struct UringDevice {
     /// The error number that the ring failed with.
     failure: Option<i32>,
     reaped: Vec<Completed>,
+    /// What the caller writes from most.
+    prepared: Option<Arc<Memory>>,
+    /// The kernel holds the pages of it for this ring.
+    is_registered: bool,
     wake: Arc<WakeState>,
     bytes: u64,
     file: Arc<DeviceFile>,
@@ -93,6 +98,8 @@ impl UringDevice {
             refused: Vec::new(),
             failure: None,
             reaped: Vec::new(),
+            prepared: None,
+            is_registered: false,
             wake,
             bytes,
             file,
@@ -127,9 +134,19 @@ impl UringDevice {
             assert!(self.submitted == 0, "a device was moved to another thread with requests in flight");
             self.ring = Ring::new(DEPTH)?;
             self.wake_is_armed = false;
+            self.is_registered = false;
             self.watches.iter_mut().for_each(|watch| watch.is_armed = false);
         }
-        self.ring.bind()
+        self.ring.bind()?;
+        self.register();
+        Ok(())
+    }
+
+    /// Without it the device is only slower.
+    fn register(&mut self) {
+        let Some(memory) = self.prepared.as_ref().filter(|_| !self.is_registered) else { return };
+        // SAFETY: `prepared` is changed only while nothing is registered, and is dropped after the ring.
+        self.is_registered = unsafe { self.ring.register(memory) };
     }
 
     fn push_queued(&mut self) {
@@ -141,9 +158,10 @@ impl UringDevice {
         }
         self.push_watches();
         let file = types::Fd(self.file.descriptor().as_raw_fd());
+        let registered = self.prepared.as_ref().filter(|_| self.is_registered);
         while let Some(slot) = self.queue.front().copied() {
             if let Some(request) = self.requests.get_mut(slot) {
-                let entry = request.entry(file).user_data(slot as u64);
+                let entry = request.entry(file, registered).user_data(slot as u64);
                 // SAFETY: the entry points into the request's memory slice, which `requests` keeps until the
                 // completion was reaped (rule 1) and which the caller leaves alone for so long (rule 4 of a device).
                 if !unsafe { self.ring.push(&entry) } {
@@ -172,8 +190,10 @@ impl UringDevice {
         }
     }
 
-    /// Takes the completions that are there and answers the requests that are over with them.
-    fn collect(&mut self, completions: &mut Vec<DeviceCompletion>) {
+    /// Takes the completions that are there and answers the requests that are over with them. Says whether something was
+    /// told of a watched descriptor.
+    fn collect(&mut self, completions: &mut Vec<DeviceCompletion>) -> bool {
+        let mut told = false;
         completions.append(&mut self.refused);
         let mut reaped = std::mem::take(&mut self.reaped);
         self.ring.reap(&mut reaped);
@@ -183,11 +203,13 @@ impl UringDevice {
             } else if completed.user_data > WATCHES {
                 let watch = self.watches.iter_mut().find(|watch| watch.number == completed.user_data);
                 watch.into_iter().for_each(|watch| watch.is_armed &= completed.more);
+                told = true;
             } else if let Some(completion) = self.settle(completed) {
                 completions.push(completion);
             }
         }
         self.reaped = reaped;
+        told
     }
 
     fn settle(&mut self, completed: Completed) -> Option<DeviceCompletion> {
@@ -232,6 +254,15 @@ impl Device for UringDevice {
         DEPTH as usize
     }
 
+    fn prepare(&mut self, memory: &Arc<Memory>) {
+        if self.prepared.is_none() {
+            self.prepared = Some(Arc::clone(memory));
+        }
+        if self.ring.is_bound_here() {
+            self.register();
+        }
+    }
+
     fn submit(&mut self, token: u64, request: DeviceRequest) {
         if let Some(number) = self.failure {
             return self.refuse(token, number);
@@ -254,13 +285,14 @@ impl Device for UringDevice {
     /// May also return early with nothing.
     fn wait(&mut self, timeout: Option<Duration>, completions: &mut Vec<DeviceCompletion>) {
         let before = completions.len();
-        self.collect(completions);
+        // A kernel that knows no deferred work tells of a descriptor at any time: also since the caller looked at it.
+        let told = self.collect(completions);
         // A ring that has failed has nothing to wait for but the waker.
         if self.failure.is_some() && completions.len() == before {
             let watched: Vec<_> = self.watches.iter().map(|watch| Arc::clone(&watch.descriptor)).collect();
             return self.wake.sleep(timeout, &watched);
         }
-        if completions.len() > before || !self.wake.fall_asleep() {
+        if completions.len() > before || told || !self.wake.fall_asleep() {
             return self.poll(completions);
         }
         self.enter(1, timeout);
@@ -322,7 +354,7 @@ impl Drop for UringDevice {
 mod tests {
     use super::super::contract::{self, Disk};
     use super::*;
-    use crate::sys::{Memory, MemorySlice};
+    use crate::sys::MemorySlice;
     use std::thread;
 
     fn uring(file: Arc<DeviceFile>) -> UringDevice {
@@ -348,6 +380,36 @@ mod tests {
             .join()
             .expect("used on a second thread");
             contract::run(&mut device, vec![(round, DeviceRequest::Read { offset: 0, into: slice.clone() })]);
+        }
+    }
+
+    #[test]
+    fn prepared_memory_is_written_from_on_whatever_thread_the_device_is() {
+        let disk = Disk::new(1 << 20);
+        let mut device = uring(disk.file());
+        let (prepared, other) = (Memory::heap(64 << 10), Memory::heap(4096));
+        device.prepare(&prepared);
+        for round in 0..3_u8 {
+            let fill = |value: u8| [value; 4096];
+            prepared.copy_in(40 << 10, &fill(10 + round));
+            other.copy_in(0, &fill(20 + round));
+            let write = |memory: &Arc<Memory>, at: usize, offset| DeviceRequest::Write {
+                offset,
+                from: MemorySlice::new(Arc::clone(memory), at, 4096),
+            };
+            let writes = vec![(1, write(&prepared, 40 << 10, 8192)), (2, write(&other, 0, 0))];
+            device = thread::spawn(move || {
+                contract::run(&mut device, writes);
+                assert!(device.is_registered, "this process may lock so little memory");
+                device
+            })
+            .join()
+            .expect("used on another thread");
+            let back = MemorySlice::whole(Memory::heap(12 << 10));
+            let mut device = uring(disk.file());
+            contract::run(&mut device, vec![(1, DeviceRequest::Read { offset: 0, into: back.clone() })]);
+            assert_eq!(back.bytes(0, 4096), fill(20 + round));
+            assert_eq!(back.bytes(8192, 4096), fill(10 + round));
         }
     }
 
