@@ -1,5 +1,7 @@
 //! Clients that live on the reactor's thread: no hop between threads for a request or its answer.
 
+use std::time::Duration;
+
 use crate::catalog::Catalog;
 use crate::core::{Core, Owner, Request, Response};
 use crate::device::Device;
@@ -26,16 +28,22 @@ pub struct Port<'a> {
     core: &'a mut Core,
     client: u64,
     device: &'a mut dyn Device,
+    now: Duration,
     is_busy: bool,
 }
 
 impl<'a> Port<'a> {
-    pub(super) fn new(core: &'a mut Core, client: u64, device: &'a mut dyn Device) -> Self {
-        Self { core, client, device, is_busy: false }
+    pub(super) fn new(core: &'a mut Core, client: u64, device: &'a mut dyn Device, now: Duration) -> Self {
+        Self { core, client, device, now, is_busy: false }
     }
 
     pub(super) fn is_busy(&self) -> bool {
         self.is_busy
+    }
+
+    /// The time of the reactor's clock when it began this cycle, or began to hand out its answers.
+    pub fn now(&self) -> Duration {
+        self.now
     }
 
     /// Submits a request; its end comes through [`LocalClient::completed`], never before this returns. The client

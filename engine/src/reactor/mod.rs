@@ -76,6 +76,8 @@ pub fn start(
         core,
         device,
         clock,
+        now: Duration::ZERO,
+        wall: (u64::MAX, 0),
         inbox,
         replies: Slab::new(),
         clients: BTreeMap::new(),
@@ -112,6 +114,10 @@ struct Reactor {
     core: Core,
     device: Box<dyn Device>,
     clock: Box<dyn Clock>,
+    /// When the cycle began, or began to hand out answers: the clock is asked no more often.
+    now: Duration,
+    /// The time of day, of the millisecond of `now` that stands beside it.
+    wall: (u64, u64),
     inbox: Receiver<Message>,
     replies: Slab<Reply>,
     clients: BTreeMap<u64, Box<dyn LocalClient>>,
@@ -151,6 +157,7 @@ impl Reactor {
 
     fn run(&mut self) -> Option<Position> {
         // The core knows the time before it takes the first change, which notes it.
+        self.now = self.clock.monotonic();
         self.turn();
         loop {
             let progress = self.cycle();
@@ -160,7 +167,7 @@ impl Reactor {
                     return self.core.failure().is_none().then(|| self.core.journal_position());
                 }
                 _ if !progress => self.rest(),
-                _ if self.patience.is_waiting() => self.patience.ended(self.clock.monotonic()),
+                _ if self.patience.is_waiting() => self.patience.ended(self.now),
                 _ => {}
             }
         }
@@ -168,6 +175,7 @@ impl Reactor {
 
     /// Does once all there is to do; returns whether there was anything.
     fn cycle(&mut self) -> bool {
+        self.now = self.clock.monotonic();
         let mut progress = self.take_messages();
         progress |= self.reap_device();
         progress |= self.turn_clients();
@@ -185,8 +193,11 @@ impl Reactor {
     }
 
     fn turn(&mut self) {
-        let now_ms = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
-        self.core.turn(now_ms, self.clock.now_ms());
+        let now_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
+        if self.wall.0 != now_ms {
+            self.wall = (now_ms, self.clock.now_ms());
+        }
+        self.core.turn(now_ms, self.wall.1);
     }
 
     /// Whether nothing is under way. After a failure some of it never ends; what the device has must.
@@ -198,7 +209,7 @@ impl Reactor {
 
     /// There is nothing to do: looks again for a moment, then sleeps.
     fn rest(&mut self) {
-        if self.patience.is_over(self.clock.monotonic()) {
+        if self.patience.is_over(self.now) {
             return self.sleep();
         }
         // Whoever else wants this processor, maybe the one that is waited for, goes first.
@@ -258,9 +269,9 @@ impl Reactor {
 
     fn turn_clients(&mut self) -> bool {
         let mut progress = false;
-        let Self { clients, core, device, .. } = self;
+        let Self { clients, core, device, now, .. } = self;
         clients.retain(|&client, local| {
-            let mut port = Port::new(core, client, &mut **device);
+            let mut port = Port::new(core, client, &mut **device, *now);
             let alive = local.turn(&mut port);
             progress |= port.is_busy() || !alive;
             alive
@@ -271,7 +282,7 @@ impl Reactor {
     fn end_cycle_of_clients(&mut self) -> bool {
         let mut progress = false;
         for (&client, local) in &mut self.clients {
-            let mut port = Port::new(&mut self.core, client, &mut *self.device);
+            let mut port = Port::new(&mut self.core, client, &mut *self.device, self.now);
             local.answered(&mut port);
             progress |= port.is_busy();
         }
@@ -319,6 +330,9 @@ impl Reactor {
             if self.undelivered.is_empty() {
                 self.undelivered = self.core.take_completions();
                 self.undelivered.reverse();
+                if left == COMPLETIONS_MAX && !self.undelivered.is_empty() {
+                    self.now = self.clock.monotonic();
+                }
             }
             let Some(completion) = self.undelivered.pop() else { break };
             self.answer(completion);
@@ -331,7 +345,7 @@ impl Reactor {
         if owner.client != THREADS {
             // A client that has left does not hear of what it had under way.
             if let Some(client) = self.clients.get_mut(&owner.client) {
-                let mut port = Port::new(&mut self.core, owner.client, &mut *self.device);
+                let mut port = Port::new(&mut self.core, owner.client, &mut *self.device, self.now);
                 client.completed(owner.tag, result, &mut port);
             }
             return;

@@ -7,7 +7,7 @@ use crate::export::nbd::protocol::transmission::StatusExtent;
 use crate::export::nbd::reply::Reply;
 use crate::export::nbd::request::{self, Refusal};
 use crate::reactor::Port;
-use crate::sys::{Clock, Interest, MemorySlice, SystemClock};
+use crate::sys::{Interest, MemorySlice};
 
 pub(super) type Answered = std::result::Result<Answer, Refusal>;
 
@@ -35,7 +35,7 @@ impl Traffic {
         let key = done.connection;
         let connection = &mut self.connections[key];
         connection.under_way -= 1;
-        let took = SystemClock.monotonic().saturating_sub(done.started);
+        let took = self.now.saturating_sub(done.started);
         let bytes = u64::from(done.request.length);
         connection.counters.answered(request::kind(&done.request), bytes, result.is_err(), took);
         if connection.phase == Phase::Dead {

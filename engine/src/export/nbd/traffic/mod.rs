@@ -36,7 +36,7 @@ use crate::export::nbd::send::Sender;
 use crate::export::nbd::statistics::Counters;
 use crate::export::nbd::status::Context;
 use crate::reactor::{LocalClient, Port};
-use crate::sys::{Clock, Interest, Poller, Readiness, Socket, SystemClock};
+use crate::sys::{Interest, Poller, Readiness, Socket};
 use answer::Answer;
 use stalls::Stalls;
 
@@ -250,7 +250,7 @@ impl Traffic {
 
 impl LocalClient for Traffic {
     fn turn(&mut self, port: &mut Port<'_>) -> bool {
-        self.now = SystemClock.monotonic();
+        self.now = port.now();
         if !std::mem::replace(&mut self.is_watched, true) {
             port.watch(&self.poller);
         }
@@ -276,7 +276,8 @@ impl LocalClient for Traffic {
         self.send_dirty(port);
     }
 
-    fn completed(&mut self, tag: u64, result: Result<Response>, _: &mut Port<'_>) {
+    fn completed(&mut self, tag: u64, result: Result<Response>, port: &mut Port<'_>) {
+        self.now = port.now();
         let Ok(tag) = usize::try_from(tag) else { return };
         let is_read = self.under_way.get(tag).is_some_and(|request| request.request.command == command::READ);
         let answer = match result {
