@@ -16,6 +16,7 @@ pub(crate) mod checkpointing;
 mod devicing;
 mod direct;
 mod flush;
+mod landing;
 mod locks;
 mod read;
 mod recent;
@@ -49,6 +50,7 @@ use crate::units::{Lsn, PoolId};
 use ahead::Ahead;
 use devicing::Pending;
 use flush::Flushes;
+use landing::Landings;
 use locks::Locks;
 use read::Reads;
 use room::Quarantine;
@@ -134,6 +136,7 @@ pub struct Core {
     journal: Journal,
     tail: Tail,
     staging: Staging,
+    landings: Landings,
     cache: PageCache,
     active: Overlay,
     frozen: Option<Arc<Overlay>>,
@@ -184,7 +187,8 @@ pub struct TraceEvent {
 impl Core {
     /// A core that goes on from what recovery found.
     pub fn new(parts: CoreParts, options: CoreOptions) -> Self {
-        let staging = Staging::new(parts.tail.data_slots());
+        let landings = Landings::new(parts.tail.data_slots());
+        let staging = Staging::new(landings.first_slot());
         let overlay_is_empty = parts.overlay.is_empty();
         Self {
             pool_id: parts.pool_id,
@@ -196,6 +200,7 @@ impl Core {
             journal: parts.journal,
             tail: parts.tail,
             staging,
+            landings,
             cache: PageCache::new(options.cache_bytes),
             active: parts.overlay,
             frozen: None,

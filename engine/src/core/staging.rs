@@ -1,27 +1,39 @@
 //! Staged writes: acknowledged data on its way from the tail to the device.
 //!
-//! 1. Runs are staged, issued and released in one order; a slot is used again only after the device has its bytes.
+//! 1. Runs are staged, issued and released in one order; a slot is used again only after the device has its bytes. Slots
+//!    of the ring are used again in that order too; a landing's when nobody has it any more (`landing`).
 //! 2. Until then, reads of its physical block are answered from the slot.
 //! 3. Neighbours, in the tail and on the device, leave as one device write: the device charges per request.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use crate::format::dead::PhysicalRun;
 use crate::journal::tail::Tail;
-use crate::sys::MemorySlice;
+use crate::sys::{Memory, MemorySlice};
 use crate::units::PhysicalBlock;
 
 /// Most blocks in one device write.
 const WRITE_BLOCKS_MAX: u64 = 128;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Staged {
-    position: u64,
+    slot: u64,
     physical: u64,
     blocks: u64,
     done: bool,
+    kept: Kept,
+}
+
+/// What is given back with a run.
+#[derive(Clone, Debug)]
+enum Kept {
+    /// Slots of the ring, up to this position.
+    Ring(u64),
+    /// A landing, which others may still have.
+    Landing { _memory: Arc<Memory> },
 }
 
 /// The ring of data slots.
@@ -73,16 +85,27 @@ impl Staging {
         let slot = self.next % self.slots;
         if slot + run.blocks > self.slots {
             let rest = self.slots - slot;
-            self.runs.push_back(Staged { position: self.next, physical: 0, blocks: rest, done: true });
             self.next += rest;
+            let kept = Kept::Ring(self.next);
+            self.runs.push_back(Staged { slot, physical: 0, blocks: rest, done: true, kept });
         }
-        let position = self.next;
+        let slot = self.next % self.slots;
         self.next += run.blocks;
         assert!(self.next - self.oldest <= self.slots, "the caller asked for room");
-        self.runs.push_back(Staged { position, physical: run.start.0, blocks: run.blocks, done: false });
-        (0..run.blocks)
-            .for_each(|at| _ = self.by_block.insert(run.start.0 + at, (position + at) % self.slots));
-        position % self.slots
+        self.push(run, slot, Kept::Ring(self.next));
+        slot
+    }
+
+    /// Stages a run whose bytes are in slots beyond the ring already, which `memory` keeps.
+    pub(super) fn stage_in_place(&mut self, run: PhysicalRun, slot: u64, memory: Arc<Memory>) {
+        assert!(slot >= self.slots, "the ring's slots are lent to nobody");
+        self.push(run, slot, Kept::Landing { _memory: memory });
+    }
+
+    fn push(&mut self, run: PhysicalRun, slot: u64, kept: Kept) {
+        let physical = run.start.0;
+        self.runs.push_back(Staged { slot, physical, blocks: run.blocks, done: false, kept });
+        (0..run.blocks).for_each(|at| _ = self.by_block.insert(physical + at, slot + at));
     }
 
     /// The slot that holds a physical block's bytes, while the device may not have them.
@@ -108,14 +131,12 @@ impl Staging {
             self.issued += 1;
         }
         let first_run = self.issued;
-        let first = *self.runs.get(at(first_run, self.released))?;
+        let first = self.runs.get(at(first_run, self.released))?;
         let mut blocks = first.blocks;
         let mut end = first_run + 1;
         let mut finished = false;
         while let Some(run) = self.runs.get(at(end, self.released)) {
-            let neighbour = run.physical == first.physical + blocks
-                && run.position == first.position + blocks
-                && first.position % self.slots + blocks < self.slots;
+            let neighbour = run.physical == first.physical + blocks && run.slot == first.slot + blocks;
             if !neighbour || blocks + run.blocks > WRITE_BLOCKS_MAX {
                 finished = true;
                 break;
@@ -126,13 +147,9 @@ impl Staging {
         if !finished && !unfinished {
             return None;
         }
+        let (physical, from) = (PhysicalBlock(first.physical), tail.data(first.slot, blocks));
         self.issued = end;
-        Some(StagedWrite {
-            physical: PhysicalBlock(first.physical),
-            from: tail.data(first.position % self.slots, blocks),
-            first_run,
-            runs: end - first_run,
-        })
+        Some(StagedWrite { physical, from, first_run, runs: end - first_run })
     }
 
     /// The device has these runs.
@@ -144,12 +161,15 @@ impl Staging {
         while self.runs.front().is_some_and(|run| run.done) && self.released < self.issued {
             let Some(run) = self.runs.pop_front() else { break };
             self.released += 1;
-            self.oldest = run.position + run.blocks;
             if run.physical != 0 {
                 for at in 0..run.blocks {
-                    tail.set_data((run.position + at) % self.slots, PhysicalBlock(0));
+                    tail.set_data(run.slot + at, PhysicalBlock(0));
                     self.by_block.remove(&(run.physical + at));
                 }
+            }
+            // Only now: a landing whose last run this is may be filled anew.
+            if let Kept::Ring(position) = run.kept {
+                self.oldest = position;
             }
         }
     }

@@ -71,7 +71,7 @@ impl Core {
         Statistics {
             cache_bytes: self.cache.bytes() as u64,
             overlay_bytes: (self.active.bytes + frozen + retired) as u64,
-            staged_blocks: self.staging.used_slots(),
+            staged_blocks: self.staging.used_slots() + self.landings.used_slots(),
             staged_blocks_max: self.tail.data_slots(),
             journal_blocks: self.journal.used_blocks(),
             journal_blocks_max: self.journal.ring_blocks(),

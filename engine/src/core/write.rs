@@ -5,6 +5,8 @@
 //! the tail or the pool, and goes on in chunks of at most 16 blocks, each one atomic group of records (I3). A large
 //! one does not go through the tail (`direct`).
 
+use std::sync::Arc;
+
 use super::direct::Direct;
 use super::read::{Reader, check_range};
 use super::room::Room;
@@ -13,8 +15,9 @@ use crate::checksum::checksum;
 use crate::error::{Error, Result};
 use crate::format::dead::PhysicalRun;
 use crate::format::journal::{Record, WRITE_BLOCKS_MAX};
+use crate::journal::tail::Tail;
 use crate::space::Stream;
-use crate::sys::MemorySlice;
+use crate::sys::{Memory, MemorySlice};
 use crate::units::{BLOCK_BYTES, BLOCK_LEN, BlockIndex, LayerId, PhysicalBlock, VolumeId};
 
 /// A run of at least this many bytes is laid down with the sequential ones.
@@ -349,13 +352,22 @@ impl Core {
     }
 
     fn stage_run(&mut self, source: &Source<'_>, block: u64, run: PhysicalRun) -> Vec<u32> {
-        let slot = self.staging.stage(run);
+        let landed = source.landed(&self.tail, block, run.blocks);
+        let slot = match &landed {
+            Some((slot, memory)) => {
+                self.staging.stage_in_place(run, *slot, Arc::clone(memory));
+                *slot
+            }
+            None => self.staging.stage(run),
+        };
         let into = self.tail.data(slot, run.blocks);
         let count = usize::try_from(run.blocks).expect("at most 16");
         let checksums = (0..count)
             .map(|index| {
                 let bytes = source.block(block + index as u64);
-                into.copy_in(index * BLOCK_LEN, bytes);
+                if landed.is_none() {
+                    into.copy_in(index * BLOCK_LEN, bytes);
+                }
                 checksum(bytes)
             })
             .collect();
@@ -409,6 +421,14 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// The slot of blocks whose bytes are in the tail already, and what keeps it.
+    fn landed(&self, tail: &Tail, block: u64, blocks: u64) -> Option<(u64, &Arc<Memory>)> {
+        let data = self.job.data.as_ref().filter(|_| self.job.covers_whole_blocks())?;
+        let at = usize::try_from(block * BLOCK_BYTES - self.job.offset).expect("within the request");
+        let length = usize::try_from(blocks * BLOCK_BYTES).expect("within the request");
+        Some((tail.slot_of(&data.slice(at, length))?, data.memory()))
+    }
+
     fn block(&self, block: u64) -> &[u8] {
         if let Some(edge) = self.job.edge(block) {
             return edge;

@@ -150,6 +150,18 @@ impl Tail {
         MemorySlice::new(self.memory.clone(), at, Self::index(count) * BLOCK_LEN)
     }
 
+    /// The data slots from `slot` on as memory of their own, which drops `lease` at its end.
+    pub fn part(&self, slot: u64, bytes: usize, lease: Box<dyn Send + Sync>) -> MemorySlice {
+        let all = self.data(slot, bytes.div_ceil(BLOCK_LEN) as u64);
+        MemorySlice::new(Memory::part(&self.memory, all.offset(), bytes, lease), 0, bytes)
+    }
+
+    /// The data slot at which a slice begins, if it lies in whole slots.
+    pub fn slot_of(&self, slice: &MemorySlice) -> Option<u64> {
+        let offset = self.memory.place_of(slice)?.checked_sub(self.layout.data)?;
+        offset.is_multiple_of(BLOCK_LEN).then_some((offset / BLOCK_LEN) as u64)
+    }
+
     /// The slot's bytes are complete and belong to this physical block; block 0 says that the slot is free.
     pub fn set_data(&self, slot: u64, block: PhysicalBlock) {
         self.memory.atomic_u64(WORDS_AT + Self::index(slot) * 8).store(block.0, Ordering::Release);

@@ -6,7 +6,7 @@ use crate::catalog::Catalog;
 use crate::core::{Core, Owner, Request, Response};
 use crate::device::Device;
 use crate::error::Result;
-use crate::sys::{BufferPool, Poller, Waker};
+use crate::sys::{BufferPool, MemorySlice, Poller, Waker};
 
 /// A client on the reactor's thread. Its methods never wait: while one runs, the whole pool stands still. One that
 /// panics takes the pool down as a crash would.
@@ -71,6 +71,11 @@ impl<'a> Port<'a> {
     /// Memory for what is written.
     pub fn buffers(&self) -> &BufferPool {
         self.core.buffers()
+    }
+
+    /// Memory for a write of so many bytes that covers whole blocks, from which they need not be copied, if there is any.
+    pub fn landing(&self, bytes: usize) -> Option<MemorySlice> {
+        self.core.landing(bytes)
     }
 
     /// The catalog as it is now.

@@ -64,6 +64,8 @@ pub(super) struct Run {
     /// No crash may lose what is below this LSN.
     durable: Lsn,
     paged: Option<VolumeId>,
+    /// What a client has begun to send.
+    half_received: Option<MemorySlice>,
     /// What is read in order, and the sector where that goes on.
     scanned: Option<(Target, u64)>,
     /// The disk lies in this run: damaged blocks may be reported, never returned.
@@ -110,6 +112,7 @@ impl Run {
             issued: BTreeMap::new(),
             next_tag: 1,
             next_stamp: 1,
+            half_received: None,
             next_name: 0,
             durable: Lsn(1),
             paged: None,
@@ -250,16 +253,25 @@ impl Run {
         self.next_stamp += 1;
         let zero = Some(volume) != self.paged && self.random.percent(5);
         let stamps = vec![if zero { 0 } else { stamp }; usize::try_from(length).expect("small")];
-        let memory = Memory::heap(stamps.len().next_multiple_of(8) * 512);
-        for (at, &stamp) in stamps.iter().enumerate() {
-            let mut bytes = [0; 512];
-            fill_sector(stamp, &mut bytes);
-            memory.copy_in(at * 512, &bytes);
-        }
-        let data = MemorySlice::new(memory, 0, stamps.len() * 512);
+        let data = self.memory(running, stamps.len() * 512);
+        fill(&data, stamps.iter().copied());
         let fua = self.random.percent(10);
         let owner = self.tag(Issued { volume: Some(volume), sector, stamps, flush: fua, read: None });
         running.submit(owner, Request::Write { volume, offset: sector * 512, data, fua });
+    }
+
+    /// Memory for a write of so many bytes: some is received where it will be staged.
+    fn memory(&mut self, running: &Running, bytes: usize) -> MemorySlice {
+        if self.random.percent(10) {
+            // A client that has begun a write and does not go on.
+            self.half_received =
+                running.core.landing(4096 * usize::try_from(self.random.range(1..20)).expect("small"));
+            if let Some(half) = &self.half_received {
+                fill(half, std::iter::repeat_n(Stamp::MAX, half.len() / 1024));
+            }
+        }
+        let landing = if self.random.percent(60) { running.core.landing(bytes) } else { None };
+        landing.unwrap_or_else(|| MemorySlice::new(Memory::heap(bytes.next_multiple_of(4096)), 0, bytes))
     }
 
     fn unmap(&mut self, running: &mut Running) {
@@ -621,6 +633,14 @@ impl Planned {
             Planned::Remove { volume } => Operation::VolumeDelete { id: volume },
             Planned::Rename { volume, name } => Operation::VolumeRename { id: volume, name },
         }
+    }
+}
+
+fn fill(data: &MemorySlice, stamps: impl Iterator<Item = Stamp>) {
+    for (at, stamp) in stamps.enumerate() {
+        let mut bytes = [0; 512];
+        fill_sector(stamp, &mut bytes);
+        data.copy_in(at * 512, &bytes);
     }
 }
 

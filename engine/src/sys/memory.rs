@@ -40,6 +40,14 @@ enum Backing {
     Heap(HeapBlock),
     Pooled(Borrowed),
     Mapping(Mapping),
+    Part(Lent),
+}
+
+/// What a part of another memory keeps: the memory, and who is to know when the part is dropped.
+#[expect(dead_code, reason = "held for its drop")]
+struct Lent {
+    lease: Box<dyn Send + Sync>,
+    whole: Arc<Memory>,
 }
 
 // SAFETY: the memory belongs to this value (heap, or a private reference to a mapping) and nothing about it is bound
@@ -66,6 +74,21 @@ impl Memory {
     pub(super) fn pooled(block: Borrowed) -> Arc<Self> {
         let (start, length) = (block.start(), block.bytes());
         Arc::new(Self { start, length, _backing: Backing::Pooled(block) })
+    }
+
+    /// A part of `whole` as memory of its own, which drops `lease` when nobody has it any more. Panics if it is not
+    /// inside, or `offset` is no multiple of 4096. The part's owner is the range's owner (rule 3).
+    pub fn part(whole: &Arc<Self>, offset: usize, length: usize, lease: Box<dyn Send + Sync>) -> Arc<Self> {
+        assert!(offset.is_multiple_of(ALIGNMENT), "a part at {offset} is not aligned");
+        let start = whole.range(offset, length);
+        let lent = Lent { lease, whole: Arc::clone(whole) };
+        Arc::new(Self { start, length, _backing: Backing::Part(lent) })
+    }
+
+    /// Where a slice lies in this memory, if it does: it may be of a part.
+    pub fn place_of(&self, slice: &MemorySlice) -> Option<usize> {
+        let offset = slice.address(0).addr().checked_sub(self.start.addr().get())?;
+        offset.checked_add(slice.len()).filter(|end| *end <= self.length).map(|_| offset)
     }
 
     /// Its size in bytes.
@@ -407,6 +430,24 @@ mod tests {
             assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "case {case} was let through");
         }
         assert!(slice.slice(1024, 0).is_empty());
+    }
+
+    #[test]
+    fn a_part_is_the_same_bytes_and_says_when_it_ends() {
+        let whole = Memory::heap(16 << 10);
+        let told = Arc::new(());
+        let part = Memory::part(&whole, 8192, 4096, Box::new(Arc::clone(&told)));
+        part.copy_in(100, b"same");
+        assert_eq!(whole.bytes(8292, 4), b"same");
+        let slice = MemorySlice::new(part, 64, 512);
+        assert_eq!(whole.place_of(&slice), Some(8256));
+        assert_eq!(whole.place_of(&MemorySlice::whole(Memory::heap(4096))), None);
+        assert_eq!(Arc::strong_count(&told), 2);
+        assert!(
+            catch_unwind(AssertUnwindSafe(|| Memory::part(&whole, 12 << 10, 4097, Box::new(())))).is_err()
+        );
+        drop(slice);
+        assert_eq!(Arc::strong_count(&told), 1);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! 1. A request that is not there in whole does nothing.
 //! 2. What a small write carries stays in the buffer it was received into, and the engine copies it from there. A
 //!    buffer is filled again only when nobody holds a part of it.
-//! 3. What a large write carries is received into memory of its own, for which the caller is asked first; while large
-//!    writes follow each other, the headers between them are received by themselves.
+//! 3. What a large write carries is received into memory of its own, for which the caller is asked first, and which the
+//!    caller gives; while large writes follow each other, the headers between them are received by themselves.
 
 use std::io;
 
@@ -17,6 +17,9 @@ use crate::sys::{BufferPool, MemorySlice, Socket};
 const BUFFER_BYTES: usize = 128 << 10;
 /// Most bytes that a small write carries.
 pub(super) const SMALL_BYTES_MAX: u32 = 64 << 10;
+
+/// Gives memory of so many bytes for what a large write carries.
+pub(super) type Give<'a> = &'a dyn Fn(&Request, usize) -> MemorySlice;
 
 /// What the bytes so far hold.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Receiver {
     /// When the client has left the protocol: what follows can't be understood.
     pub(super) fn next(
         &mut self,
-        pool: &BufferPool,
+        give: Give<'_>,
         grant: &mut dyn FnMut(&Request) -> bool,
     ) -> Result<Next, Malformed> {
         if let Some(large) = self.large.take_if(|large| large.filled == large.data.len()) {
@@ -120,7 +123,7 @@ impl Receiver {
         let header = self.buffer.bytes(self.start, REQUEST_BYTES).first_chunk().expect("as long as asked");
         let request = Request::decode(header)?;
         if request.command == command::WRITE {
-            return self.next_write(pool, request, have - REQUEST_BYTES, grant);
+            return self.next_write(give, request, have - REQUEST_BYTES, grant);
         }
         if !grant(&request) {
             return Ok(Next::NoMemory);
@@ -132,7 +135,7 @@ impl Receiver {
 
     fn next_write(
         &mut self,
-        pool: &BufferPool,
+        give: Give<'_>,
         request: Request,
         have: usize,
         grant: &mut dyn FnMut(&Request) -> bool,
@@ -157,12 +160,12 @@ impl Receiver {
         if !grant(&request) {
             return Ok(Next::NoMemory);
         }
-        let data = MemorySlice::new(pool.get(length), 0, length);
+        let data = give(&request, length);
         let filled = have.min(length);
         data.copy_in(0, self.buffer.bytes(at, filled));
         self.start = at + filled;
         self.large = Some(Large { request, data, filled });
-        self.next(pool, grant)
+        self.next(give, grant)
     }
 }
 
@@ -181,6 +184,10 @@ mod tests {
         [&request.encode()[..], &vec![fill; usize::try_from(data).expect("small")]].concat()
     }
 
+    fn from(pool: &BufferPool) -> impl Fn(&Request, usize) -> MemorySlice {
+        |_, length| MemorySlice::new(pool.get(length), 0, length)
+    }
+
     /// Sends `stream` in pieces and gives the requests that come out, with what they write still held.
     fn received(stream: &[u8], piece: usize) -> Vec<(Request, Option<MemorySlice>)> {
         let pool = BufferPool::new(1 << 20);
@@ -191,7 +198,7 @@ mod tests {
             assert_eq!(client.send(&[IoSlice::new(piece)]).expect("sent"), piece.len());
             while !receiver.receive(&server, &pool).map_or(true, |received| received.drained) {}
             loop {
-                match receiver.next(&pool, &mut |_| true).expect("no fault") {
+                match receiver.next(&from(&pool), &mut |_| true).expect("no fault") {
                     Next::Request(request, data) => found.push((request, data)),
                     Next::More => {
                         // There may be more in the socket.
@@ -229,18 +236,18 @@ mod tests {
         let pool = BufferPool::new(0);
         let mut wrong = write(1, 512).encode();
         wrong[0] ^= 1;
-        assert!(Receiver::new(&pool, &wrong).next(&pool, &mut |_| true).is_err());
+        assert!(Receiver::new(&pool, &wrong).next(&from(&pool), &mut |_| true).is_err());
         let giant = write(1, u32::MAX).encode();
-        assert!(Receiver::new(&pool, &giant).next(&pool, &mut |_| panic!("asked")).is_err());
+        assert!(Receiver::new(&pool, &giant).next(&from(&pool), &mut |_| panic!("asked")).is_err());
     }
 
     #[test]
     fn what_is_not_granted_comes_again() {
         let pool = BufferPool::new(0);
         let mut receiver = Receiver::new(&pool, &write(1, 1 << 20).encode());
-        assert!(matches!(receiver.next(&pool, &mut |_| false), Ok(Next::NoMemory)));
+        assert!(matches!(receiver.next(&from(&pool), &mut |_| false), Ok(Next::NoMemory)));
         assert!(!receiver.is_within_large());
-        assert!(matches!(receiver.next(&pool, &mut |_| true), Ok(Next::More)));
+        assert!(matches!(receiver.next(&from(&pool), &mut |_| true), Ok(Next::More)));
         assert!(receiver.is_within_large());
     }
 }

@@ -20,7 +20,7 @@ use super::protocol::transmission::{
 use super::receive::{Next, Receiver};
 use super::request::{Serving, check, kind};
 use crate::error::{Error, Kind, Result};
-use crate::sys::BufferPool;
+use crate::sys::{BufferPool, MemorySlice};
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(60);
@@ -92,7 +92,8 @@ pub fn nbd_requests(data: &[u8]) {
     let begun = &data[..data.len().min(64 << 10)];
     let mut receiver = Receiver::new(&pool, begun);
     let mut left = begun.len();
-    while let Ok(Next::Request(request, written)) = receiver.next(&pool, &mut |one| one.length <= 1 << 20) {
+    let give = |_: &Request, length| MemorySlice::new(pool.get(length), 0, length);
+    while let Ok(Next::Request(request, written)) = receiver.next(&give, &mut |one| one.length <= 1 << 20) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
         let carried = written.map_or(0, |data| data.len());
         assert!(request.command != command::WRITE || carried as u64 == u64::from(request.length));

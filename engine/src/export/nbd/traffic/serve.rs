@@ -81,7 +81,8 @@ impl Traffic {
                 }
                 refused == Grant::Yes
             };
-            let next = connection.receiver.next(port.buffers(), &mut grant)?;
+            let next =
+                connection.receiver.next(&|request, bytes| landing(port, request, bytes), &mut grant)?;
             if refused != Grant::NotNow {
                 self.leave_queue(key);
             }
@@ -155,6 +156,12 @@ impl Traffic {
         };
         port.submit(tag as u64, submitted);
     }
+}
+
+/// Memory for what a large write carries: where it will be staged, if it covers whole blocks and there is such.
+fn landing(port: &Port<'_>, request: &Request, bytes: usize) -> MemorySlice {
+    let landing = request.offset.is_multiple_of(BLOCK_BYTES).then(|| port.landing(bytes)).flatten();
+    landing.unwrap_or_else(|| MemorySlice::new(port.buffers().get(bytes), 0, bytes))
 }
 
 /// Most bytes of a block status chunk before its extents.
