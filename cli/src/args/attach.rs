@@ -35,7 +35,10 @@ pub(crate) struct Attach {
     /// Without it, it is nbd.sock beside the daemon's own socket, where `firn serve` listens.
     #[arg(long, env = "FIRN_NBD", hide_env_values = true, value_name = "SOCKET|URI")]
     pub(crate) nbd: Option<String>,
-    /// How the kernel is shown it; without it, by FUSE and a loop device
+    /// How the kernel is shown it; without it, by its NBD client where it has one, else by FUSE
+    ///
+    /// The kernel has an NBD client when the module nbd is loaded, of Linux 5.14 or later. TLS, several connections and
+    /// --reconnect-timeout are beyond it.
     #[arg(long, env = "FIRN_ATTACH_BY", hide_env_values = true, value_name = "WAY")]
     pub(crate) by: Option<By>,
     /// How many connections to the server
@@ -128,7 +131,7 @@ pub(crate) struct Helper {
     pub(crate) uri: String,
     /// How the kernel is shown it
     #[arg(long)]
-    pub(crate) by: By,
+    pub(crate) by: Option<By>,
     /// How many connections
     #[arg(long)]
     pub(crate) connections: usize,

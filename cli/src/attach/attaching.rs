@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use firn_engine::error::{Error, Kind};
-use firn_engine::export::nbd::client::{Address, Reconnect, Uri};
+use firn_engine::export::nbd::client::{Address, Uri};
 use serde::Serialize;
 
 use super::entry::{Entry, Record};
 use super::starting::Start;
-use super::transport::{Kind as TransportKind, Wish};
 use super::{detaching, mounting};
 use crate::args::attach::Attach;
 use crate::output::Answer;
@@ -33,10 +32,14 @@ pub(crate) fn attach(attach: &Attach, daemon: Option<&Path>, name: &str) -> Resu
     }
     let uri = uri(attach, daemon, name)?;
     let entry = Entry::of(&attach.runtime.path()?, &uri);
-    let (connections, reconnect_timeout) = (attach.connections.get().into(), attach.reconnect_timeout);
-    let reconnect = reconnect_timeout.map_or(Reconnect::Forever, Reconnect::Within);
-    let by = TransportKind::choose(attach.by, &Wish { uri: &uri, connections, reconnect })?.by();
-    let record = Start { entry: &entry, uri: &uri, by, connections, reconnect_timeout }.run()?;
+    let start = Start {
+        entry: &entry,
+        uri: &uri,
+        by: attach.by,
+        connections: attach.connections.get().into(),
+        reconnect_timeout: attach.reconnect_timeout,
+    };
+    let record = start.run()?;
     if let Err(error) = dress(attach, &record) {
         // What was asked for is not there, so nothing is; its own error would hide the first.
         let _ = detaching::take_away(&entry, &record);

@@ -38,8 +38,8 @@ struct Detached<'a> {
 /// Takes away what was named.
 pub(crate) fn detach(detach: &Detach) -> Result<Answer> {
     let (entry, record) = find(&detach.runtime.path()?, &detach.target)?;
-    let unmounted = mounts::of_device(&record.device)?;
-    let is_dead = entry.lock()?.is_some() && !transport::outlives_helper(&entry)?;
+    let unmounted = transport::mounts(&entry, &record.device)?;
+    let is_dead = entry.lock()?.is_some() && !transport::outlives_helper(&entry, &record.device)?;
     if detach.force || is_dead {
         force(&entry, &record)?;
     } else {
@@ -59,10 +59,20 @@ fn find(runtime: &Path, target: &str) -> Result<(Entry, Record), Error> {
         let Some(record) = entry.record()? else { continue };
         if record.name == target
             || record.device == path
-            || mounts::of_device(&record.device)?.contains(&path)
+            || transport::mounts(&entry, &record.device)?.contains(&path)
         {
             found.push((entry, record));
         }
+    }
+    if found.len() > 1 && found.iter().all(|(_, record)| record.device == path) {
+        // The kernel gave the number of a device that is gone to another.
+        let mut owned = Vec::new();
+        for (entry, record) in found {
+            if transport::is_on(&entry, &record.device)? {
+                owned.push((entry, record));
+            }
+        }
+        found = owned;
     }
     match found.len() {
         0 => Err(Error::new(Kind::NotFound, "detach", format!("{target} is not attached"))
@@ -86,6 +96,11 @@ pub(super) fn take_away(entry: &Entry, record: &Record) -> Result<(), Error> {
             unmount(target, UnmountFlags::empty()).map_err(|errno| busy_mount(target, errno))?;
         }
         write_out(record)?;
+        // Somebody else's detach by force may have come between, and its number gone to another.
+        if !transport::is_on(entry, &record.device)? {
+            let detail = format!("{} went away meanwhile: not all may be on stable storage", record.name);
+            return Err(Error::new(Kind::Unavailable, "detach", detail));
+        }
     }
     // Found before it ends: later its number may be another's.
     let helper = Process::find(record.pid);
@@ -194,7 +209,13 @@ fn used_by(record: &Record) -> String {
 
 /// Says why it may take long.
 fn tell_of_waiting(entry: &Entry, record: &Record) {
-    if let Ok(Some(health)) = entry.health()
+    if let Ok(Some(_)) = entry.lock() {
+        eprintln!(
+            "firn: the helper of {} died; if this does not end, the server did too (--force gives up what is not \
+             written yet)",
+            record.name
+        );
+    } else if let Ok(Some(health)) = entry.health()
         && health.state == State::Waiting
     {
         eprintln!(

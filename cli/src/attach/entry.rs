@@ -13,7 +13,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use firn_engine::checksum::checksum;
@@ -123,6 +123,19 @@ impl Entry {
         &self.folder
     }
 
+    /// What the kernel knows its device by. Containers may have an entry of the same path each, and share the kernel's
+    /// devices: the lock's file is one entry's alone, for as long as its file system is there.
+    pub(crate) fn identifier(&self) -> Result<String, Error> {
+        let path = self.lock_path();
+        let found = fs::metadata(&path);
+        let found = found.map_err(|source| Error::io("look at what is attached", path.display(), source))?;
+        Ok(format!("firn:{:x}:{:x}:{}", found.dev(), found.ino(), self.folder.display()))
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.folder.with_added_extension("lock")
+    }
+
     pub(crate) fn log_path(&self) -> PathBuf {
         self.folder.join("log")
     }
@@ -134,7 +147,7 @@ impl Entry {
 
     /// Takes the lock, which is held until the last copy of the file is closed. `None` when a helper has it.
     pub(crate) fn lock(&self) -> Result<Option<File>, Error> {
-        let path = self.folder.with_added_extension("lock");
+        let path = self.lock_path();
         let failed = |source| Error::io("lock what is attached", path.display(), source);
         if let Some(parent) = path.parent() {
             // Only what is attached is ours alone: the runtime directory also has the daemon's sockets.

@@ -2,19 +2,19 @@
 //!
 //! Its stdin is the entry's lock, its stdout a pipe on which it says once how its start went, its stderr the log.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use firn_engine::error::Error;
-use firn_engine::export::nbd::client::{Event, Export, Reconnect, Uri};
+use firn_engine::export::nbd::client::{Event, Export, Observer, Reconnect, Uri};
 use firn_engine::sys::{Clock, SystemClock};
 use rustix::process::{configure_io_flusher_behavior, setsid};
 
 use super::entry::{Entry, Health, Record, State};
 use super::log::log;
 use super::starting::Started;
-use super::transport::{self, Device, Kind, Wish};
+use super::transport::{self, Device, Wish};
 use crate::args::attach::Helper;
 
 /// Attaches, tells the parent, and serves until the end.
@@ -52,12 +52,14 @@ fn start(helper: &Helper, entry: &Entry) -> Result<(Record, Box<dyn Device>), Er
         Some(limit) => Reconnect::Within(Duration::from_millis(limit)),
         None => Reconnect::Forever,
     };
-    let watch = Watch::new(entry.clone());
+    let watch = Arc::new(Watch::new(entry.clone()));
     watch.write();
-    let observer = Box::new(move |event: &Event| watch.see(event));
+    let observer = || -> Observer {
+        let watch = watch.clone();
+        Box::new(move |event| watch.see(event))
+    };
     let wish = Wish { uri: &uri, connections: helper.connections, reconnect };
-    let kind = Kind::choose(Some(helper.by), &wish)?;
-    let device = transport::offer(kind, &wish, observer, entry)?;
+    let (kind, device) = transport::offer(helper.by, &wish, observer, entry)?;
     let export = device.export();
     let record = Record {
         name: uri.export.clone(),

@@ -7,7 +7,7 @@ use firn_engine::error::Error;
 use serde::Serialize;
 
 use super::entry::{Entry, State};
-use super::{mounts, starting};
+use super::{starting, transport};
 use crate::output::Answer;
 use crate::size::Size;
 use crate::table::{Column, table};
@@ -77,7 +77,7 @@ fn look(entry: &Entry) -> Result<Option<View>, Error> {
         (state, since_ms, reason) = (State::Dead, None, Some("the helper died".to_owned()));
     }
     Ok(Some(View {
-        mounts: mounts::of_device(&record.device)?,
+        mounts: transport::mounts(entry, &record.device)?,
         state,
         since: since_ms.and_then(time::utc),
         reason,

@@ -11,7 +11,7 @@ use firn_engine::export::nbd::client::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, Record};
-use super::{holders, mounts, transport};
+use super::{holders, transport};
 use crate::args::attach::{By, Helper};
 use crate::failure::Failure;
 
@@ -35,7 +35,7 @@ impl Started {
 pub(super) struct Start<'a> {
     pub(super) entry: &'a Entry,
     pub(super) uri: &'a Uri,
-    pub(super) by: By,
+    pub(super) by: Option<By>,
     pub(super) connections: usize,
     pub(super) reconnect_timeout: Option<Duration>,
 }
@@ -65,7 +65,9 @@ impl Start<'_> {
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.arg(Helper::WORD).arg("--entry").arg(self.entry.folder());
         command.arg("--uri").arg(self.uri.to_string());
-        command.arg("--by").arg(self.by.name());
+        if let Some(by) = self.by {
+            command.arg("--by").arg(by.name());
+        }
         command.arg("--connections").arg(self.connections.to_string());
         if let Some(limit) = self.reconnect_timeout {
             command.arg("--reconnect-timeout-ms").arg(limit.as_millis().to_string());
@@ -103,8 +105,11 @@ pub(super) fn clean(entry: &Entry) -> Result<(), Error> {
     if let Some(record) = entry.record()?
         && transport::is_present(entry)?
     {
-        let used = mounts::of_device(&record.device)?;
-        let holders = holders::of_device(&record.device);
+        let used = transport::mounts(entry, &record.device)?;
+        let holders = match transport::is_on(entry, &record.device)? {
+            true => holders::of_device(&record.device),
+            false => Vec::new(),
+        };
         if !used.is_empty() || !holders.is_empty() {
             let where_used =
                 used.first().map_or(String::new(), |target| format!(", mounted at {}", target.display()));

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use firn_engine::catalog::Tags;
 use firn_engine::export::nbd::{Listen, Server, ServerOptions};
+use firn_engine::journal::tail::TailShape;
 use firn_engine::pool::{CreateOptions, Pool, PoolOptions};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,6 +25,9 @@ const ORDERS: &str = "FIRN_ATTACH_SERVER";
 const STUCK: Duration = Duration::from_secs(240);
 /// The file is sparse.
 const POOL_BYTES: u64 = 16 << 30;
+/// What is read whenever a pool is opened is small where reading is slow.
+const JOURNAL_BLOCKS_INSIDE: u64 = 2048;
+const TAIL_INSIDE: TailShape = TailShape { data_slots: 512, journal_slots: 128 };
 
 /// Waits; nobody ever sends.
 pub(crate) fn pause(milliseconds: u64) {
@@ -66,7 +70,8 @@ impl Stage {
         let shared = tempfile::tempdir_in("/dev/shm").expect("a folder in shared memory");
         let takedown = Some(Takedown::of(&folder.path().join("run"), STUCK));
         let mut stage = Self { folder, shared, server: None, takedown };
-        let create = CreateOptions { bytes: Some(POOL_BYTES), ..CreateOptions::default() };
+        let journal_blocks = emulated::is_inside().then_some(JOURNAL_BLOCKS_INSIDE);
+        let create = CreateOptions { bytes: Some(POOL_BYTES), journal_blocks, ..CreateOptions::default() };
         let pool = Pool::create(&stage.path("pool"), &create, &options(&stage.shared())).expect("created");
         for (name, bytes) in volumes {
             pool.create_volume(name, *bytes, Tags::new()).expect("created");
@@ -180,6 +185,10 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firn"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     command.env("FIRN_RUNTIME", folder.join("run")).env("FIRN_NBD", folder.join("nbd.sock"));
+    if !emulated::is_inside() {
+        // This machine's kernel may have an NBD client too: the emulated one is the place for that.
+        command.env("FIRN_ATTACH_BY", "fuse");
+    }
     command
 }
 
@@ -195,7 +204,11 @@ impl Running {
 }
 
 fn options(shared: &Path) -> PoolOptions {
-    PoolOptions { tail_directory: Some(shared.to_owned()), ..PoolOptions::default() }
+    let mut options = PoolOptions { tail_directory: Some(shared.to_owned()), ..PoolOptions::default() };
+    if emulated::is_inside() {
+        options.tail = TAIL_INSIDE;
+    }
+    options
 }
 
 /// The server of the other tests; by itself it does nothing.

@@ -18,7 +18,7 @@ use rustix::fs::{
     CWD, FallocateFlags, FileType, Mode, OFlags, SeekFrom, fallocate, fdatasync, fstat, fstatvfs, fsync,
     ftruncate, ioctl_blksszget, openat, seek,
 };
-use rustix::io::{Errno, pread, pwrite};
+use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
 use super::lock::{LOCK_WAIT, lock, open_direct};
 use super::{Memory, MemorySlice};
@@ -291,7 +291,8 @@ impl DeviceFile {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             // All at once, for few extents.
-            match fallocate(&self.descriptor, FallocateFlags::empty(), from, to - from) {
+            let empty = FallocateFlags::empty();
+            match retry_on_intr(|| fallocate(&self.descriptor, empty, from, to - from)) {
                 Ok(()) | Err(Errno::OPNOTSUPP) => {}
                 Err(errno) => return Err(errno.into()),
             }

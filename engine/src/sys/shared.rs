@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, OFlags, fallocate, fstat, openat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::geteuid;
 
 use super::Memory;
@@ -76,9 +76,10 @@ fn make(path: &Path, bytes: usize) -> io::Result<Arc<Memory>> {
     Ok(allocate_and_map(&file, bytes)?)
 }
 
-/// Rule 1. On a file that is already whole the allocation changes nothing; it also sets the size of a new one.
+/// Rule 1. On a file that is already whole the allocation changes nothing; it also sets the size of a new one. On tmpfs
+/// it is given up for any signal, and for what io_uring has to say to this thread.
 fn allocate_and_map(file: &OwnedFd, bytes: usize) -> rustix::io::Result<Arc<Memory>> {
-    fallocate(file, FallocateFlags::empty(), 0, bytes as u64)?;
+    retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, bytes as u64))?;
     Memory::shared(file, bytes)
 }
 

@@ -30,6 +30,29 @@ const OFFER_TIME: Duration = Duration::from_millis(500);
 /// How often a device is looked at that has no connection any more, but is still open.
 const GOING: Duration = Duration::from_millis(50);
 
+/// A connection that no device has yet.
+pub(super) struct Connected {
+    handover: Handover,
+    handed: Handed,
+}
+
+impl Connected {
+    /// Connects.
+    pub(super) fn to(uri: &Uri) -> Result<Self, Error> {
+        let mut handover = Handover::new(uri)?;
+        let handed = handover.connect().map_err(Refused::into_error)?;
+        Ok(Self { handover, handed })
+    }
+
+    /// Makes the device.
+    pub(super) fn offer(self, observer: Observer, entry: &Entry) -> Result<KernelNbd, Error> {
+        let Self { handover, handed } = self;
+        let device = NbdDevice::create(entry.identifier()?, &handed, sector_bytes(&handed.export)?)?;
+        let path = device.path();
+        Ok(KernelNbd { entry: entry.clone(), handover, observer, device, path, handed })
+    }
+}
+
 /// A device and its connection.
 pub(super) struct KernelNbd {
     entry: Entry,
@@ -41,15 +64,6 @@ pub(super) struct KernelNbd {
 }
 
 impl KernelNbd {
-    /// Connects and makes the device.
-    pub(super) fn offer(uri: &Uri, observer: Observer, entry: &Entry) -> Result<Self, Error> {
-        let mut handover = Handover::new(uri)?;
-        let handed = handover.connect().map_err(Refused::into_error)?;
-        let device = NbdDevice::create(identifier(entry), &handed, sector_bytes(&handed.export)?)?;
-        let path = device.path();
-        Ok(Self { entry: entry.clone(), handover, observer, device, path, handed })
-    }
-
     /// Whether nothing is left to do for it.
     fn is_over(&self) -> bool {
         self.entry.is_ending() || !self.device.is_there()
@@ -143,9 +157,9 @@ fn is_dead_within(handed: &Handed, limit: Option<Duration>) -> Result<bool, Erro
     }
 }
 
-/// What the device is known by: the entry, of which there is one on this machine.
-fn identifier(entry: &Entry) -> String {
-    format!("firn:{}", entry.folder().display())
+/// The devices that were made for the entry.
+fn all(entry: &Entry) -> Result<Vec<NbdDevice>, Error> {
+    NbdDevice::all(&entry.identifier()?)
 }
 
 /// Takes the device away. It goes when the last one closes it.
@@ -154,15 +168,15 @@ pub(super) fn release(entry: &Entry) -> Result<(), Error> {
     if entry.folder().exists() {
         entry.set_ending()?;
     }
-    NbdDevice::find(&identifier(entry))?.map_or(Ok(()), |device| device.disconnect())
+    all(entry)?.iter().try_for_each(NbdDevice::disconnect)
 }
 
 /// Whether a device is the entry's.
 pub(super) fn is_on(entry: &Entry, path: &Path) -> Result<bool, Error> {
-    Ok(NbdDevice::find(&identifier(entry))?.is_some_and(|device| device.path() == path))
+    Ok(all(entry)?.iter().any(|device| device.path() == path))
 }
 
 /// Whether the device is still there.
 pub(super) fn is_present(entry: &Entry) -> Result<bool, Error> {
-    Ok(NbdDevice::find(&identifier(entry))?.is_some())
+    Ok(!all(entry)?.is_empty())
 }

@@ -2,6 +2,10 @@
 //!
 //! There is the kernel's own NBD client, and FUSE with a loop device, which nearly every kernel has. ublk takes its
 //! place in [`Kind::choose`] and in [`offer`], and what it needs for taking a device away in [`release`].
+//!
+//! 1. Where nobody asked for a way, the kernel's NBD is taken if it can do what is wanted, and FUSE if it can't: also
+//!    when that shows only when the device is made, as in containers. What the server refuses, it refuses to both.
+//! 2. A device's path is an entry's only if the kernel says so: its number may be somebody else's by now.
 
 mod file;
 mod fuse_loop;
@@ -10,12 +14,14 @@ mod loop_device;
 mod nbd_device;
 mod netlink;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firn_engine::error::{Error, Kind as ErrorKind};
 use firn_engine::export::nbd::client::{ClientOptions, Export, Observer, Reconnect, Uri};
 
 use super::entry::Entry;
+use super::log::log;
+use super::mounts;
 use crate::args::attach::By;
 
 /// A way to show an export to the kernel.
@@ -50,14 +56,15 @@ impl Wish<'_> {
 }
 
 impl Kind {
-    /// What was asked for or, where nothing was, FUSE: the kernel's NBD client is not tried enough to be chosen.
-    pub(super) fn choose(by: Option<By>, wish: &Wish<'_>) -> Result<Self, Error> {
+    /// What was asked for or, where nothing was, the kernel's NBD before FUSE.
+    fn choose(by: Option<By>, wish: &Wish<'_>) -> Result<Self, Error> {
         match (by, wish.beyond_kernel_nbd()) {
             (Some(By::Nbd), Some(what)) => {
                 let detail = format!("the kernel's NBD client is not used with {what}");
                 Err(Error::new(ErrorKind::Invalid, "attach", detail).hint("attach with `--by fuse`"))
             }
             (Some(By::Nbd), None) => nbd_device::check().map(|()| Self::KernelNbd),
+            (None, None) if nbd_device::check().is_ok() => Ok(Self::KernelNbd),
             (None | Some(By::Fuse), _) => check_fuse().map(|()| Self::FuseLoop),
         }
     }
@@ -68,21 +75,13 @@ impl Kind {
             Self::FuseLoop => "fuse-loop",
         }
     }
-
-    /// The option that asks for it.
-    pub(super) fn by(self) -> By {
-        match self {
-            Self::KernelNbd => By::Nbd,
-            Self::FuseLoop => By::Fuse,
-        }
-    }
 }
 
 fn check_fuse() -> Result<(), Error> {
     match Path::new("/dev/fuse").exists() && Path::new("/dev/loop-control").exists() {
         true => Ok(()),
         false => Err(Error::new(ErrorKind::Unavailable, "attach", "this kernel has no way to make a device")
-            .hint("load the kernel modules fuse and loop: `modprobe -a fuse loop`")),
+            .hint("load the kernel modules fuse and loop, or nbd: `modprobe -a fuse loop`")),
     }
 }
 
@@ -98,21 +97,24 @@ pub(super) trait Device {
     fn serve(self: Box<Self>) -> Result<(), Error>;
 }
 
-/// Shows an export to the kernel.
+/// Shows an export to the kernel, and says how. An observer is made for each way that is tried.
 pub(super) fn offer(
-    kind: Kind,
+    by: Option<By>,
     wish: &Wish<'_>,
-    observer: Observer,
+    observer: impl Fn() -> Observer,
     entry: &Entry,
-) -> Result<Box<dyn Device>, Error> {
-    match kind {
-        Kind::KernelNbd => Ok(Box::new(kernel_nbd::KernelNbd::offer(wish.uri, observer, entry)?)),
-        Kind::FuseLoop => {
-            let Wish { uri, connections, reconnect } = *wish;
-            let options = ClientOptions { connections, reconnect, observer: Some(observer) };
-            Ok(Box::new(fuse_loop::FuseLoop::offer(uri, options, entry)?))
+) -> Result<(Kind, Box<dyn Device>), Error> {
+    if Kind::choose(by, wish)? == Kind::KernelNbd {
+        let connected = kernel_nbd::Connected::to(wish.uri)?;
+        match connected.offer(observer(), entry) {
+            Ok(device) => return Ok((Kind::KernelNbd, Box::new(device))),
+            Err(error) if by.is_none() && check_fuse().is_ok() => log(&format!("by FUSE instead: {error}")),
+            Err(error) => return Err(error),
         }
     }
+    let Wish { uri, connections, reconnect } = *wish;
+    let options = ClientOptions { connections, reconnect, observer: Some(observer()) };
+    Ok((Kind::FuseLoop, Box::new(fuse_loop::FuseLoop::offer(uri, options, entry)?)))
 }
 
 /// Sectors are those of nearly every disk, unless the export's smallest block is larger.
@@ -132,15 +134,23 @@ pub(super) fn release(entry: &Entry) -> Result<(), Error> {
     fuse_loop::release(entry)
 }
 
-/// Whether the kernel has a device of the entry that needs its helper only for another connection: what is in memory
-/// for it can still be written when the helper died.
-pub(super) fn outlives_helper(entry: &Entry) -> Result<bool, Error> {
-    kernel_nbd::is_present(entry)
+/// Whether it is a device of the entry that needs its helper only for another connection: what is in memory for it can
+/// still be written when the helper died.
+pub(super) fn outlives_helper(entry: &Entry, device: &Path) -> Result<bool, Error> {
+    kernel_nbd::is_on(entry, device)
 }
 
 /// Whether a device is still the entry's.
 pub(super) fn is_on(entry: &Entry, device: &Path) -> Result<bool, Error> {
     Ok(kernel_nbd::is_on(entry, device)? || fuse_loop::is_on(entry, device)?)
+}
+
+/// Where a device is mounted, if it is still the entry's.
+pub(super) fn mounts(entry: &Entry, device: &Path) -> Result<Vec<PathBuf>, Error> {
+    match is_on(entry, device)? {
+        true => mounts::of_device(device),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// Whether the kernel still has something of the device.

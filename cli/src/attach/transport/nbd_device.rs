@@ -6,10 +6,12 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use firn_engine::error::{Error, Kind};
 use firn_engine::export::nbd::client::{Export, Handed};
+use rustix::fs::{major, minor};
 
 use super::netlink::{Attributes, Netlink};
 
@@ -39,8 +41,9 @@ mod attribute {
 /// How long requests wait in the kernel for a new connection, in seconds: ten years.
 const DEAD_CONNECTION_SECONDS: u64 = 10 * 365 * 86_400;
 /// A request that was under way on a connection that died is sent again by the kernel only when its time is up and
-/// there is a new connection. Nothing else happens at that time: a server that is slow is waited for.
-const REQUEST_MS: u32 = 2000;
+/// there is a new connection. Nothing else happens at that time: a server that is slow is waited for. The kernel looks
+/// a second later than it is told.
+const REQUEST_MS: u32 = 1000;
 
 /// Whether this kernel's NBD can be used: the module is there, and shows identifiers.
 pub(super) fn check() -> Result<(), Error> {
@@ -86,7 +89,7 @@ impl NbdDevice {
             .text(attribute::BACKEND_IDENTIFIER, &identifier)
             .nested(attribute::SOCKETS, &socket(&handed.socket)?);
         let answer = netlink.ask(command::CONNECT, &attributes);
-        let answer = answer.map_err(|source| failed("connect kernel NBD", &identifier, source))?;
+        let answer = answer.map_err(|source| refused(&identifier, source))?;
         let index = answer.get(attribute::INDEX).and_then(|index| index.try_into().ok());
         let index = index.map(u32::from_ne_bytes).ok_or_else(|| {
             Error::new(Kind::Unavailable, "connect kernel NBD", "the kernel did not say which device it is")
@@ -103,28 +106,44 @@ impl NbdDevice {
     /// What is left to do with a device that was just made.
     fn settle(&self) -> Result<(), Error> {
         let path = self.path();
-        if !path.exists() {
-            let detail = format!("the kernel made {}, but there is no such file", path.display());
+        if !self.has_file(&path)? {
+            let detail = format!("the kernel made {}, but the file there is not it", path.display());
             return Err(Error::new(Kind::Unavailable, "attach", detail)
                 .hint("in a container, attach with `--by fuse`"));
         }
         let time = self.folder().join("queue/io_timeout");
-        fs::write(&time, REQUEST_MS.to_string()).map_err(|source| failed("set up", time.display(), source))
+        fs::write(&time, REQUEST_MS.to_string()).map_err(|source| {
+            failed("set up", time.display(), source).hint("in a container, attach with `--by fuse`")
+        })
     }
 
-    /// The device that was made with this identifier.
-    pub(super) fn find(identifier: &str) -> Result<Option<Self>, Error> {
+    /// Whether the file is the device: a container may have files of its own there, or none.
+    fn has_file(&self, path: &Path) -> Result<bool, Error> {
+        let shown = self.folder().join("dev");
+        let number = fs::read_to_string(&shown);
+        let number = number.map_err(|source| failed("find device", shown.display(), source))?;
+        Ok(fs::metadata(path).is_ok_and(|found| {
+            let device = found.rdev();
+            found.file_type().is_block_device()
+                && format!("{}:{}", major(device), minor(device)) == number.trim_end()
+        }))
+    }
+
+    /// The devices that were made with this identifier. One that was taken away by force stays until the last one
+    /// closes it, and there may be the next already.
+    pub(super) fn all(identifier: &str) -> Result<Vec<Self>, Error> {
         let failed = |source| Error::io("list NBD devices", BLOCK, source);
+        let mut found = Vec::new();
         for item in fs::read_dir(BLOCK).map_err(failed)? {
             let name = item.map_err(failed)?.file_name();
             let index = name.to_str().and_then(|name| name.strip_prefix("nbd")?.parse().ok());
             if let Some(index) = index
                 && has(index, identifier)
             {
-                return Ok(Some(Self { netlink: open()?, index, identifier: identifier.to_owned() }));
+                found.push(Self { netlink: open()?, index, identifier: identifier.to_owned() });
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -166,6 +185,18 @@ impl NbdDevice {
 
 fn open() -> Result<Netlink, Error> {
     Netlink::open(FAMILY).map_err(|source| failed("speak with the kernel", "netlink", source))
+}
+
+/// Why there is no device.
+fn refused(identifier: &str, source: io::Error) -> Error {
+    let is_forbidden = source.kind() == io::ErrorKind::PermissionDenied;
+    let error = failed("connect kernel NBD", identifier, source);
+    match is_forbidden {
+        true => {
+            error.hint("run it with the capability CAP_SYS_ADMIN of the machine itself, not of a container")
+        }
+        false => error.hint("attach with `--by fuse`"),
+    }
 }
 
 fn failed(what: &'static str, subject: impl std::fmt::Display, source: io::Error) -> Error {
