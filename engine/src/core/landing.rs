@@ -8,11 +8,15 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Core;
+use crate::format::journal::WRITE_BLOCKS_MAX;
 use crate::sys::MemorySlice;
 use crate::units::BLOCK_LEN;
 
 /// Slots that are taken together.
 const UNIT_SLOTS: u64 = 16;
+
+/// A chunk of a write needs room twice, for the end of the ring that it may leave unused.
+const RING_SLOTS_MIN: u64 = 2 * WRITE_BLOCKS_MAX as u64;
 
 /// The part of the tail that landings are in.
 pub(super) struct Landings {
@@ -34,12 +38,12 @@ struct Lease {
 }
 
 impl Landings {
-    /// Half of `slots`, in whole units.
+    /// Half of `slots`, in whole units, but what the ring needs for a chunk.
     pub(super) fn new(slots: u64) -> Self {
-        let units = slots / 2 / UNIT_SLOTS;
+        let units = (slots / 2).min(slots.saturating_sub(RING_SLOTS_MIN)) / UNIT_SLOTS;
         let taken = vec![false; usize::try_from(units).expect("slots fit memory")];
-        let units = Arc::new(Mutex::new(Units { taken, next: 0 }));
-        Self { first_slot: slots - slots / 2 / UNIT_SLOTS * UNIT_SLOTS, units }
+        let first_slot = slots - units * UNIT_SLOTS;
+        Self { first_slot, units: Arc::new(Mutex::new(Units { taken, next: 0 })) }
     }
 
     /// Slots before this one are the ring's.
@@ -114,6 +118,7 @@ mod tests {
         assert!(landings.take(5 * UNIT_SLOTS).is_none() && landings.take(0).is_none());
         drop(second);
         assert_eq!(landings.used_slots(), 0);
+        assert_eq!(Landings::new(RING_SLOTS_MIN + 1).first_slot(), RING_SLOTS_MIN + 1);
         assert!(Landings::new(7).take(1).is_none());
     }
 }
