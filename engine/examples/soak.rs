@@ -16,7 +16,7 @@ fn main() {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     println!("{seeds} seeds from {from} on {threads} threads");
     let next = AtomicU64::new(from);
-    let [crashes, events, ahead, failed] = [const { AtomicU64::new(0) }; 4];
+    let [crashes, events, ahead, landed, failed] = [const { AtomicU64::new(0) }; 5];
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -30,6 +30,7 @@ fn main() {
                             crashes.fetch_add(report.crashes, Ordering::Relaxed);
                             events.fetch_add(report.events, Ordering::Relaxed);
                             ahead.fetch_add(report.ahead, Ordering::Relaxed);
+                            landed.fetch_add(report.landed, Ordering::Relaxed);
                         }
                         Err(_) => {
                             failed.fetch_add(1, Ordering::Relaxed);
@@ -40,9 +41,10 @@ fn main() {
             });
         }
     });
-    let [crashes, events, ahead, failed] = [crashes, events, ahead, failed].map(AtomicU64::into_inner);
+    let [crashes, events, ahead, landed, failed] =
+        [crashes, events, ahead, landed, failed].map(AtomicU64::into_inner);
     println!(
-        "{seeds} seeds, {events} operations, {ahead} reads answered by what was read ahead, \
+        "{seeds} seeds, {events} operations, {ahead} reads answered by what was read ahead, {landed} blocks landed, \
          {crashes} crashes and closes, {failed} failed"
     );
     std::process::exit(i32::from(failed > 0));

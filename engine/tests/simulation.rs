@@ -37,19 +37,21 @@ fn each_seed<T: Send>(seeds: u64, one: impl Fn(u64) -> T + Sync, mut take: impl 
 /// I1, I2, I3, I5, I6, I8 over crashes at random points, also of recovery and of checkpoints.
 #[test]
 fn ten_thousand_seeds_lose_nothing() {
-    let (mut crashes, mut checkpoints, mut compared, mut ahead) = (0, 0, 0, 0);
+    let (mut crashes, mut checkpoints, mut compared, mut ahead, mut landed) = (0, 0, 0, 0, 0);
     each_seed(10_000, run::run, |report| {
         crashes += report.crashes;
         checkpoints += report.checkpoints;
         compared += report.compared;
         ahead += report.ahead;
+        landed += report.landed;
     });
     println!(
         "{crashes} crashes and closes, {checkpoints} checkpoints, {compared} volumes and snapshots compared, {ahead} \
-         reads answered by what was read ahead"
+         reads answered by what was read ahead, {landed} blocks landed"
     );
     // A simulation that crashes nothing proves nothing.
     assert!(crashes > 10_000 && checkpoints > 10_000 && compared > 50_000 && ahead > 10_000);
+    assert!(landed > 100_000);
 }
 
 /// I4, I7 under a disk that lies once.

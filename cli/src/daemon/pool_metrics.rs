@@ -85,6 +85,7 @@ const COUNTERS: &[Row<Statistics>] = &[
     ("pool_damaged_reads", "Reads of the device that stayed wrong", |since| since.damaged_reads),
     ("pool_read_ahead_bytes", "Bytes read ahead of those who read in order", |since| since.read_ahead_bytes),
     ("pool_read_ahead_hits", "Reads answered from what was read ahead", |since| since.read_ahead_hits),
+    ("pool_landed_blocks", "Blocks written without a copy in memory", |since| since.landed_blocks),
     ("pool_page_loads", "Pages of the map read from the metadata", |since| since.page_loads),
     ("pool_checkpoints", "Checkpoints", |since| since.checkpoints),
     ("pool_failed_checkpoints", "Checkpoints that failed", |since| since.failed_checkpoints),

@@ -67,7 +67,8 @@ fn direct(device: &Path) -> File {
     open(device, OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).expect("opened").into()
 }
 
-/// Writes random blocks of this thread's, up to eight neighbours at once, and reads some back at once.
+/// Writes random blocks of this thread's, mostly one, else up to eight neighbours at once or so many that the server
+/// receives them where they are staged, and reads some back at once.
 fn write(file: &File, thread: u64, written: &AtomicU64, stop: &AtomicBool) -> Vec<u64> {
     let mut numbers = vec![0; usize::try_from(blocks()).expect("small")];
     let mut random = thread + 1;
@@ -76,10 +77,14 @@ fn write(file: &File, thread: u64, written: &AtomicU64, stop: &AtomicBool) -> Ve
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let count = if random.is_multiple_of(4) { 1 + random / 4 % 8 } else { 1 };
+        let count = match random % 16 {
+            0 => 17 + random / 16 % 24,
+            1..4 => 1 + random / 16 % 8,
+            _ => 1,
+        };
         let first = random / 64 % (blocks() - count + 1);
         number += 1;
-        let mut memory = vec![0; 9 * BLOCK];
+        let mut memory = vec![0; 41 * BLOCK];
         let content = aligned(&mut memory, usize::try_from(count).expect("small"));
         for (block, part) in (first..).zip(content.chunks_exact_mut(BLOCK)) {
             part.copy_from_slice(&stamp(thread, block, number));

@@ -102,7 +102,7 @@ impl Core {
     /// Lets a write whose data the device has take effect, a group of records at a time.
     pub(super) fn publish_direct(&mut self, mut job: WriteJob, layer: LayerId) -> Advance {
         while job.cursor < job.end() {
-            match self.room_for(0, &mut job) {
+            match self.room_for(0, 0, &mut job) {
                 Room::Yes => {}
                 Room::Wait => return Advance::Parked(Box::new(job)),
                 Room::No(error) => {

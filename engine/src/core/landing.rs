@@ -30,6 +30,16 @@ struct Units {
     next: usize,
 }
 
+/// Whether a write may be received where it will be staged.
+pub enum Landing {
+    /// Here.
+    Lent(MemorySlice),
+    /// Not now: all are lent.
+    Taken,
+    /// No write of this size is.
+    Unfit,
+}
+
 /// Units that somebody has.
 struct Lease {
     units: Arc<Mutex<Units>>,
@@ -49,11 +59,6 @@ impl Landings {
     /// Slots before this one are the ring's.
     pub(super) fn first_slot(&self) -> u64 {
         self.first_slot
-    }
-
-    /// Slots that somebody has.
-    pub(super) fn used_slots(&self) -> u64 {
-        lock(&self.units).taken.iter().filter(|taken| **taken).count() as u64 * UNIT_SLOTS
     }
 
     fn take(&self, slots: u64) -> Option<(u64, Lease)> {
@@ -87,14 +92,16 @@ fn lock(units: &Mutex<Units>) -> MutexGuard<'_, Units> {
 }
 
 impl Core {
-    /// Memory for a write of so many bytes, a multiple of 4096, that covers whole blocks; its contents are arbitrary.
-    /// `None` when all of it is in use, and for writes so large that they do not go through the tail.
-    pub fn landing(&self, bytes: usize) -> Option<MemorySlice> {
+    /// Memory for one write of so many bytes, a multiple of 4096, that covers whole blocks; its contents are arbitrary.
+    /// Whoever has it fills it before the write is submitted, once, and leaves it alone after that.
+    pub fn landing(&self, bytes: usize) -> Landing {
         if !bytes.is_multiple_of(BLOCK_LEN) || bytes as u64 >= self.options.direct_bytes {
-            return None;
+            return Landing::Unfit;
         }
-        let (slot, lease) = self.landings.take((bytes / BLOCK_LEN) as u64)?;
-        Some(self.tail.part(slot, bytes, Box::new(lease)))
+        match self.landings.take((bytes / BLOCK_LEN) as u64) {
+            Some((slot, lease)) => Landing::Lent(self.tail.part(slot, bytes, Box::new(lease))),
+            None => Landing::Taken,
+        }
     }
 }
 
@@ -106,18 +113,19 @@ mod tests {
     fn units_are_lent_beside_each_other_and_come_back() {
         let landings = Landings::new(8 * UNIT_SLOTS + 3);
         assert_eq!(landings.first_slot(), 4 * UNIT_SLOTS + 3);
+        let used = |landings: &Landings| lock(&landings.units).taken.iter().filter(|taken| **taken).count();
         let slot = |taken: &Option<(u64, Lease)>| taken.as_ref().map(|(slot, _)| *slot);
         let first = landings.take(UNIT_SLOTS + 1);
         let second = landings.take(1);
         assert_eq!(slot(&first), Some(landings.first_slot()));
         assert_eq!(slot(&second), Some(landings.first_slot() + 2 * UNIT_SLOTS));
         assert_eq!(slot(&landings.take(2 * UNIT_SLOTS)), None, "only one unit is left");
-        assert_eq!(landings.used_slots(), 3 * UNIT_SLOTS);
+        assert_eq!(used(&landings), 3);
         drop(first);
         assert_eq!(slot(&landings.take(2 * UNIT_SLOTS)), Some(landings.first_slot()));
         assert!(landings.take(5 * UNIT_SLOTS).is_none() && landings.take(0).is_none());
         drop(second);
-        assert_eq!(landings.used_slots(), 0);
+        assert_eq!(used(&landings), 0);
         assert_eq!(Landings::new(RING_SLOTS_MIN + 1).first_slot(), RING_SLOTS_MIN + 1);
         assert!(Landings::new(7).take(1).is_none());
     }

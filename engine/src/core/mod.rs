@@ -33,6 +33,7 @@ use slab::Slab;
 
 pub(crate) use change::cut_off;
 pub use checkpointing::{WorkDone, WorkItem};
+pub use landing::Landing;
 pub use recent::Recent;
 pub use request::{Completion, Owner, Request, Response, Target};
 pub use statistics::Statistics;

@@ -34,10 +34,11 @@ impl Core {
         self.space.blocks() / 50
     }
 
-    pub(super) fn room_for(&mut self, blocks: u64, job: &mut WriteJob) -> Room {
+    /// Room for so many blocks of data, of which `slots` are to be in the tail's ring.
+    pub(super) fn room_for(&mut self, blocks: u64, slots: u64, job: &mut WriteJob) -> Room {
         let memory_is_short = self.active.bytes > 2 * self.options.overlay_bytes;
         let ready = self.journal.has_room(GROUP_BYTES_MAX, &self.tail)
-            && self.staging.has_room(blocks)
+            && self.staging.has_room(slots)
             && !memory_is_short;
         if !ready {
             return match self.checkpoints.failure() {

@@ -76,8 +76,9 @@ impl Staging {
         self.slots - (self.next - self.oldest) >= 2 * blocks
     }
 
-    pub(super) fn used_slots(&self) -> u64 {
-        self.next - self.oldest
+    /// Blocks that the device may not have.
+    pub(super) fn blocks(&self) -> u64 {
+        self.by_block.len() as u64
     }
 
     /// Takes slots for a run; the caller fills them and marks them in the tail. Returns the first slot.
@@ -96,7 +97,8 @@ impl Staging {
         slot
     }
 
-    /// Stages a run whose bytes are in slots beyond the ring already, which `memory` keeps.
+    /// Stages a run whose bytes are in slots beyond the ring already, which `memory` keeps. No slot is staged twice in
+    /// one loan: the release of the first would free the second's word.
     pub(super) fn stage_in_place(&mut self, run: PhysicalRun, slot: u64, memory: Arc<Memory>) {
         assert!(slot >= self.slots, "the ring's slots are lent to nobody");
         self.push(run, slot, Kept::Landing { _memory: memory });

@@ -37,6 +37,8 @@ pub struct Statistics {
     pub read_ahead_bytes: u64,
     /// Reads that were answered from them.
     pub read_ahead_hits: u64,
+    /// Blocks that were staged where they were received.
+    pub landed_blocks: u64,
     /// Map pages read from RocksDB.
     pub page_loads: u64,
     pub checkpoints: u64,
@@ -71,7 +73,7 @@ impl Core {
         Statistics {
             cache_bytes: self.cache.bytes() as u64,
             overlay_bytes: (self.active.bytes + frozen + retired) as u64,
-            staged_blocks: self.staging.used_slots() + self.landings.used_slots(),
+            staged_blocks: self.staging.blocks(),
             staged_blocks_max: self.tail.data_slots(),
             journal_blocks: self.journal.used_blocks(),
             journal_blocks_max: self.journal.ring_blocks(),

@@ -1,4 +1,4 @@
-//! Writes and unmaps: allocate, copy to the tail, checksum, publish the records, answer. Nothing is looked up in
+//! Writes and unmaps: allocate, copy to the tail (what landed there stays where it is), checksum, publish the records, answer. Nothing is looked up in
 //! the map; only a request that covers a block in part reads that block first, under a lock.
 //!
 //! A write is *locked* and waits for its edges when it is not aligned, *parked* while there is no room in the ring,
@@ -307,7 +307,8 @@ impl Core {
         let source = Source { job, first };
         let zero: Vec<bool> = (first..end).map(|block| is_zero(source.block(block))).collect();
         let data_blocks = zero.iter().filter(|zero| !**zero).count() as u64;
-        match self.room_for(data_blocks, job) {
+        let is_landed = source.landed(&self.tail, first, end - first).is_some();
+        match self.room_for(data_blocks, if is_landed { 0 } else { data_blocks }, job) {
             Room::Yes => {}
             other => return other,
         }
@@ -318,7 +319,7 @@ impl Core {
         Room::Yes
     }
 
-    /// Copies the chunk's blocks to staged runs and makes their records.
+    /// Brings the chunk's blocks to staged runs and makes their records.
     fn stage_blocks(
         &mut self,
         source: &Source<'_>,
@@ -356,6 +357,7 @@ impl Core {
         let slot = match &landed {
             Some((slot, memory)) => {
                 self.staging.stage_in_place(run, *slot, Arc::clone(memory));
+                self.statistics.landed_blocks += run.blocks;
                 *slot
             }
             None => self.staging.stage(run),
@@ -378,7 +380,7 @@ impl Core {
     }
 
     fn stage_unmap(&mut self, job: &mut WriteJob, layer: LayerId) -> Room {
-        match self.room_for(0, job) {
+        match self.room_for(0, 0, job) {
             Room::Yes => {}
             other => return other,
         }

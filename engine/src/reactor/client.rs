@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::catalog::Catalog;
-use crate::core::{Core, Owner, Request, Response};
+use crate::core::{Core, Landing, Owner, Request, Response};
 use crate::device::Device;
 use crate::error::Result;
-use crate::sys::{BufferPool, MemorySlice, Poller, Waker};
+use crate::sys::{BufferPool, Poller, Waker};
 
 /// A client on the reactor's thread. Its methods never wait: while one runs, the whole pool stands still. One that
 /// panics takes the pool down as a crash would.
@@ -73,8 +73,9 @@ impl<'a> Port<'a> {
         self.core.buffers()
     }
 
-    /// Memory for a write of so many bytes that covers whole blocks, from which they need not be copied, if there is any.
-    pub fn landing(&self, bytes: usize) -> Option<MemorySlice> {
+    /// Memory for one write of so many bytes that covers whole blocks, from which they need not be copied, if there is
+    /// any. It is filled before the write is submitted, and left alone after that.
+    pub fn landing(&self, bytes: usize) -> Landing {
         self.core.landing(bytes)
     }
 

@@ -330,11 +330,11 @@ impl Reactor {
             if self.undelivered.is_empty() {
                 self.undelivered = self.core.take_completions();
                 self.undelivered.reverse();
-                if left == COMPLETIONS_MAX && !self.undelivered.is_empty() {
-                    self.now = self.clock.monotonic();
-                }
             }
             let Some(completion) = self.undelivered.pop() else { break };
+            if left == COMPLETIONS_MAX {
+                self.now = self.clock.monotonic();
+            }
             self.answer(completion);
             left -= 1;
         }

@@ -21,7 +21,7 @@ use crate::units::{BLOCK_BYTES, Lsn, PoolId};
 /// The shape of simulated pools: everything small, so that every limit is met often.
 pub const DISK_BLOCKS: u64 = 16 + 64 + 1500;
 const SHAPE: PoolShape = PoolShape { journal_blocks: 64, region_blocks: 128 };
-const TAIL: TailShape = TailShape { data_slots: 96, journal_slots: 8 };
+const TAIL: TailShape = TailShape { data_slots: 160, journal_slots: 8 };
 const BOOT: [u8; 16] = [7; 16];
 thread_local! {
     /// One pool of buffers for every run of a thread: fresh memory is what a short run would spend its time on.
@@ -119,8 +119,8 @@ impl Machine {
             reclaim_interval_ms: 300,
             sync_interval_ms: 200,
             unsynced_blocks: 128,
-            // Small enough that writes of all kinds take either way.
-            direct_bytes: if self.random.coin() { 4 } else { 16 } * BLOCK_BYTES,
+            // Small enough that writes of all kinds take either way; at the largest, several chunks land together.
+            direct_bytes: self.random.pick(&[4, 16, 50]) * BLOCK_BYTES,
             checkpoint_journal_percent: 50,
             writes_in_flight: 3,
             read_ahead_bytes: if self.random.coin() { 0 } else { 1 << 20 },

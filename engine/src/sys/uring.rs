@@ -65,7 +65,8 @@ pub struct UringDevice {
     reaped: Vec<Completed>,
     /// What the caller writes from most.
     prepared: Option<Arc<Memory>>,
-    /// The kernel holds the pages of it for this ring.
+    /// The kernel was asked to hold the pages of it for this ring, and holds them.
+    is_settled: bool,
     is_registered: bool,
     wake: Arc<WakeState>,
     bytes: u64,
@@ -99,6 +100,7 @@ impl UringDevice {
             failure: None,
             reaped: Vec::new(),
             prepared: None,
+            is_settled: false,
             is_registered: false,
             wake,
             bytes,
@@ -128,6 +130,7 @@ impl UringDevice {
     /// Rule 2.
     fn bind_here(&mut self) -> io::Result<()> {
         if self.ring.is_bound_here() {
+            self.register();
             return Ok(());
         }
         if self.ring.is_bound() {
@@ -135,6 +138,7 @@ impl UringDevice {
             self.ring = Ring::new(DEPTH)?;
             self.wake_is_armed = false;
             self.is_registered = false;
+            self.is_settled = false;
             self.watches.iter_mut().for_each(|watch| watch.is_armed = false);
         }
         self.ring.bind()?;
@@ -142,9 +146,10 @@ impl UringDevice {
         Ok(())
     }
 
-    /// Without it the device is only slower.
+    /// Tries it once for each ring; without it the device is only slower.
     fn register(&mut self) {
-        let Some(memory) = self.prepared.as_ref().filter(|_| !self.is_registered) else { return };
+        let Some(memory) = self.prepared.as_ref().filter(|_| !self.is_settled) else { return };
+        self.is_settled = true;
         // SAFETY: `prepared` is changed only while nothing is registered, and is dropped after the ring.
         self.is_registered = unsafe { self.ring.register(memory) };
     }
@@ -257,9 +262,6 @@ impl Device for UringDevice {
     fn prepare(&mut self, memory: &Arc<Memory>) {
         if self.prepared.is_none() {
             self.prepared = Some(Arc::clone(memory));
-        }
-        if self.ring.is_bound_here() {
-            self.register();
         }
     }
 

@@ -134,7 +134,15 @@ fn half_a_write_changes_nothing() {
     let mut before = Client::entered(&place, "a");
     let old = noise(1, 4 << 20);
     assert_eq!(before.write(0, &old), 0);
-    for (length, sent) in [(4096, 4095), (65_536, 4096), (1 << 20, (1 << 20) - 1), (4 << 20, 200_000)] {
+    let halves = [
+        (4096, 4095),
+        (65_536, 4096),
+        (69_632, 69_000),
+        (135_168, 4096),
+        (1 << 20, (1 << 20) - 1),
+        (4 << 20, 200_000),
+    ];
+    for (length, sent) in halves {
         let mut client = Client::entered(&place, "a");
         client.request(command::WRITE, 0, length);
         client.send(&vec![0xee; sent]);
@@ -143,6 +151,48 @@ fn half_a_write_changes_nothing() {
         assert_same(&before.read_at(0, 4 << 20).expect("read"), &old, "half a write");
     }
     drop(before);
+    is_well(&place);
+}
+
+/// They begin large writes, for which the server lends memory that others want too, and send no more.
+#[test]
+fn silent_clients_keep_no_landing_from_others() {
+    let place = place();
+    let old = noise(1, 508 << 10);
+    let mut good = Client::entered(&place, "a");
+    assert_eq!(good.write(0, &old), 0);
+    let landed = || place.pool.status().expect("a status").statistics.landed_blocks;
+    // Whether a write of 128 KiB needs no copy.
+    let lands = |good: &mut Client| {
+        let before = landed();
+        assert_eq!(good.write(4 * MIB, &noise(2, 128 << 10)), 0);
+        landed() > before
+    };
+    assert!(lands(&mut good));
+    let silent: Vec<Client> = (0..80)
+        .map(|_| {
+            let mut client = Client::entered(&place, "a");
+            client.request(command::WRITE, 0, 508 << 10);
+            client.send(&[0xee; 4096]);
+            client
+        })
+        .collect();
+    place.wait_until(|statistics| statistics.connections_open == 81);
+    let start = std::time::Instant::now();
+    let mut lacked = false;
+    // They are lent all there is, and it is taken back.
+    loop {
+        let is_landed = lands(&mut good);
+        if is_landed && lacked {
+            break;
+        }
+        lacked |= !is_landed;
+        assert!(start.elapsed().as_secs() < 60, "each write lands, or none does any more: {is_landed}");
+    }
+    drop(silent);
+    assert_same(&good.read_at(0, 508 << 10).expect("read"), &old, "half writes");
+    assert_same(&good.read_at(4 * MIB, 128 << 10).expect("read"), &noise(2, 128 << 10), "whole ones");
+    drop(good);
     is_well(&place);
 }
 

@@ -18,8 +18,9 @@ const BUFFER_BYTES: usize = 128 << 10;
 /// Most bytes that a small write carries.
 pub(super) const SMALL_BYTES_MAX: u32 = 64 << 10;
 
-/// Gives memory of so many bytes for what a large write carries.
-pub(super) type Give<'a> = &'a dyn Fn(&Request, usize) -> MemorySlice;
+/// Gives memory of so many bytes for what a large write carries, and says whether others want it too, so that it is taken
+/// back from a client that keeps it waiting.
+pub(super) type Give<'a> = &'a dyn Fn(&Request, usize) -> (MemorySlice, bool);
 
 /// What the bytes so far hold.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ struct Large {
     request: Request,
     data: MemorySlice,
     filled: usize,
+    is_wanted: bool,
 }
 
 /// A connection's received bytes.
@@ -67,6 +69,19 @@ impl Receiver {
     /// Whether a large write has begun and is not whole.
     pub(super) fn is_within_large(&self) -> bool {
         self.large.is_some()
+    }
+
+    /// Lets go of a large write that is not whole, and says which.
+    pub(super) fn give_up(&mut self) -> Option<Request> {
+        self.large.take().map(|large| large.request)
+    }
+
+    /// Goes on in memory that nobody else wants.
+    pub(super) fn make_way(&mut self, pool: &BufferPool) {
+        let Some(large) = self.large.as_mut().filter(|large| large.is_wanted) else { return };
+        let data = MemorySlice::new(pool.get(large.data.len()), 0, large.data.len());
+        data.copy_in(0, large.data.bytes(0, large.filled));
+        (large.data, large.is_wanted) = (data, false);
     }
 
     /// Receives once.
@@ -160,11 +175,11 @@ impl Receiver {
         if !grant(&request) {
             return Ok(Next::NoMemory);
         }
-        let data = give(&request, length);
+        let (data, is_wanted) = give(&request, length);
         let filled = have.min(length);
         data.copy_in(0, self.buffer.bytes(at, filled));
         self.start = at + filled;
-        self.large = Some(Large { request, data, filled });
+        self.large = Some(Large { request, data, filled, is_wanted });
         self.next(give, grant)
     }
 }
@@ -184,8 +199,8 @@ mod tests {
         [&request.encode()[..], &vec![fill; usize::try_from(data).expect("small")]].concat()
     }
 
-    fn from(pool: &BufferPool) -> impl Fn(&Request, usize) -> MemorySlice {
-        |_, length| MemorySlice::new(pool.get(length), 0, length)
+    fn from(pool: &BufferPool) -> impl Fn(&Request, usize) -> (MemorySlice, bool) {
+        |_, length| (MemorySlice::new(pool.get(length), 0, length), true)
     }
 
     /// Sends `stream` in pieces and gives the requests that come out, with what they write still held.
@@ -201,6 +216,7 @@ mod tests {
                 match receiver.next(&from(&pool), &mut |_| true).expect("no fault") {
                     Next::Request(request, data) => found.push((request, data)),
                     Next::More => {
+                        receiver.make_way(&pool);
                         // There may be more in the socket.
                         if receiver.receive(&server, &pool).is_err() {
                             break;

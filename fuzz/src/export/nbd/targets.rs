@@ -92,7 +92,7 @@ pub fn nbd_requests(data: &[u8]) {
     let begun = &data[..data.len().min(64 << 10)];
     let mut receiver = Receiver::new(&pool, begun);
     let mut left = begun.len();
-    let give = |_: &Request, length| MemorySlice::new(pool.get(length), 0, length);
+    let give = |_: &Request, length| (MemorySlice::new(pool.get(length), 0, length), false);
     while let Ok(Next::Request(request, written)) = receiver.next(&give, &mut |one| one.length <= 1 << 20) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
         let carried = written.map_or(0, |data| data.len());

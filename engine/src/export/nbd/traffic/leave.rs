@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use super::Traffic;
+use super::serve::memory_of;
 use crate::export::nbd::connection::Phase;
 use crate::export::nbd::send::Sender;
+use crate::reactor::Port;
+
+/// So seldom are landings taken back: a client in the middle of a write is not to lose each one.
+const LANDINGS_APART: Duration = Duration::from_millis(100);
 
 impl Traffic {
     /// Receives no more; closes when everything is answered and sent.
@@ -13,6 +18,9 @@ impl Traffic {
         if connection.phase == Phase::Open {
             connection.phase = Phase::Draining;
             connection.readable = false;
+            if let Some(half) = connection.receiver.give_up() {
+                self.give_back(key, memory_of(&half, 0));
+            }
             self.leave_queue(key);
             self.close_if_drained(key);
         }
@@ -33,6 +41,7 @@ impl Traffic {
             connection.phase = Phase::Dead;
             connection.socket = None;
             connection.sender = Sender::default();
+            let _ = connection.receiver.give_up();
             self.leave_queue(key);
             // What is under way gives its own part back when it ends.
             let kept: usize = match self.connections[key].under_way {
@@ -75,6 +84,19 @@ impl Traffic {
             self.short.retain(|other| *other != key);
             if let Some(&next) = self.short.front() {
                 self.list(next);
+            }
+        }
+    }
+
+    /// Where all landings are taken: has those make way whose clients keep them waiting.
+    pub(super) fn free_landings(&mut self, port: &Port<'_>) {
+        if !self.lacked_landing.take() || self.now < self.landings_freed + LANDINGS_APART {
+            return;
+        }
+        self.landings_freed = self.now;
+        for (_, connection) in &mut self.connections {
+            if !connection.readable {
+                connection.receiver.make_way(port.buffers());
             }
         }
     }

@@ -14,6 +14,7 @@ mod leave;
 mod serve;
 mod stalls;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -92,6 +93,9 @@ pub(super) struct Traffic {
     /// Connections that wait for memory that others have, in the order in which they get it.
     short: VecDeque<usize>,
     stalls: Stalls,
+    /// A large write could have no landing.
+    lacked_landing: Cell<bool>,
+    landings_freed: Duration,
     now: Duration,
     stop_at: Option<Duration>,
     /// Its drop tells the server that it has ended.
@@ -122,6 +126,8 @@ impl Traffic {
             dirty: Vec::new(),
             short: VecDeque::new(),
             stalls: Stalls::default(),
+            lacked_landing: Cell::new(false),
+            landings_freed: Duration::ZERO,
             now: Duration::ZERO,
             stop_at: None,
             _ended: ended,
@@ -258,6 +264,7 @@ impl LocalClient for Traffic {
         self.let_in(port);
         self.poll();
         self.look_after_memory();
+        self.free_landings(port);
         self.serve_listed(port);
         // What is refused or found without the core is sent without waiting for it.
         if !self.dirty.is_empty() {

@@ -2,7 +2,7 @@
 
 use super::{Traffic, UnderWay};
 use crate::core;
-use crate::core::Target;
+use crate::core::{Landing, Target};
 use crate::export::nbd::connection::{Grant, Phase};
 use crate::export::nbd::finders::Question;
 use crate::export::nbd::protocol::transmission::{Request, StatusExtent, command, command_flags};
@@ -81,8 +81,22 @@ impl Traffic {
                 }
                 refused == Grant::Yes
             };
-            let next =
-                connection.receiver.next(&|request, bytes| landing(port, request, bytes), &mut grant)?;
+            let (target, read_only, lacked) =
+                (connection.opened.target, connection.read_only, &self.lacked_landing);
+            let give = |request: &Request, bytes: usize| {
+                let landing = if !read_only && is_within(port, target, request) {
+                    port.landing(bytes)
+                } else {
+                    Landing::Unfit
+                };
+                match landing {
+                    Landing::Lent(memory) => return (memory, true),
+                    Landing::Taken => lacked.set(true),
+                    Landing::Unfit => {}
+                }
+                (MemorySlice::new(port.buffers().get(bytes), 0, bytes), false)
+            };
+            let next = connection.receiver.next(&give, &mut grant)?;
             if refused != Grant::NotNow {
                 self.leave_queue(key);
             }
@@ -158,17 +172,20 @@ impl Traffic {
     }
 }
 
-/// Memory for what a large write carries: where it will be staged, if it covers whole blocks and there is such.
-fn landing(port: &Port<'_>, request: &Request, bytes: usize) -> MemorySlice {
-    let landing = request.offset.is_multiple_of(BLOCK_BYTES).then(|| port.landing(bytes)).flatten();
-    landing.unwrap_or_else(|| MemorySlice::new(port.buffers().get(bytes), 0, bytes))
+/// Whether a write covers whole blocks of a volume that has them.
+fn is_within(port: &Port<'_>, target: Target, request: &Request) -> bool {
+    let Target::Volume(volume) = target else { return false };
+    let is_whole =
+        request.offset.is_multiple_of(BLOCK_BYTES) && u64::from(request.length).is_multiple_of(BLOCK_BYTES);
+    let end = request.offset.checked_add(u64::from(request.length));
+    is_whole && port.catalog().volume(volume).is_ok_and(|volume| end.is_some_and(|end| end <= volume.bytes))
 }
 
 /// Most bytes of a block status chunk before its extents.
 const STATUS_HEAD_MAX: usize = 64;
 
 /// What a request has of the budget: the memory for what it writes, or for its answer.
-fn memory_of(request: &Request, contexts: usize) -> usize {
+pub(super) fn memory_of(request: &Request, contexts: usize) -> usize {
     match request.command {
         // A chunk's header and its extents, for each context: never less than is charged for the answer.
         command::BLOCK_STATUS => contexts * (ANSWERED_MAX * size_of::<StatusExtent>() + STATUS_HEAD_MAX),
