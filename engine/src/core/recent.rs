@@ -12,7 +12,7 @@ pub struct Recent {
     /// The number of that checkpoint. The store may hold the next one already, which changes nothing: what that one
     /// took is said here too.
     pub generation: u64,
-    /// What was said of a layer's blocks since.
+    /// What was said of a layer's blocks since. It may end before the pages that were asked about.
     pub said: Said,
 }
 

@@ -24,37 +24,92 @@ impl Masks {
     }
 }
 
+/// Most pages that were written to, and most holes, that are looked at in one overlay: so long may a question about a
+/// whole volume keep others waiting.
+const LOOKED_AT_MAX: usize = 16 << 10;
+
+/// Pages of which the same is said.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    start: u64,
+    end: u64,
+    masks: Masks,
+}
+
 /// What overlays say of consecutive pages.
 #[derive(Clone, Debug)]
 pub struct Said {
-    range: Range<PageIndex>,
-    /// Empty while nothing was said.
-    pages: Vec<Masks>,
+    start: u64,
+    end: u64,
+    /// In order and apart; nothing is said of what lies between.
+    parts: Vec<Part>,
 }
 
 impl Said {
     /// Nothing, of these pages.
     pub fn nothing(range: Range<PageIndex>) -> Self {
-        Self { range, pages: Vec::new() }
+        Self { start: range.start.0, end: range.end.0, parts: Vec::new() }
     }
 
-    /// Lays what a newer overlay says over it. The cost is that of the range's pages, and of what was written to them.
+    /// Where what is known ends: with an overlay that has much to say, before the range does, but after its first page.
+    pub fn end(&self) -> BlockIndex {
+        PageIndex(self.end).first_block()
+    }
+
+    /// Lays what a newer overlay says over it. The cost is that of what was written to the range's pages, and of the
+    /// holes in it.
     pub fn lay(&mut self, overlay: &LayerOverlay) {
-        let count = usize::try_from(self.range.end.0.saturating_sub(self.range.start.0)).unwrap_or(0);
-        self.pages.resize(count, Masks::default());
-        // A page that was written to says everything by itself, holes around it included.
-        let place = |page: PageIndex| usize::try_from(page.0 - self.range.start.0).unwrap_or(usize::MAX);
-        let written: Vec<(usize, Masks)> = overlay
-            .pages
-            .range(self.range.clone())
-            .map(|(page, versions)| (place(*page), self.pages[place(*page)].under(versions.masks())))
-            .collect();
-        for hole in overlay.holes_in(self.range.clone()) {
-            self.pages[place(hole.start)..place(hole.end)].fill(Masks::UNMAPPED);
+        self.lay_at_most(overlay, LOOKED_AT_MAX);
+    }
+
+    fn lay_at_most(&mut self, overlay: &LayerOverlay, most: usize) {
+        let newer = self.newer(overlay, most);
+        self.parts.retain_mut(|part| {
+            part.end = part.end.min(self.end);
+            part.start < part.end
+        });
+        self.parts = under(&self.parts, &newer);
+    }
+
+    /// What an overlay says of the range, with holes cut where pages in them were written to: these say everything by
+    /// themselves, holes around them included. Ends the range where there is more than is looked at.
+    fn newer(&mut self, overlay: &LayerOverlay, most: usize) -> Vec<Part> {
+        let mut end = self.end;
+        let mut pages: Vec<Part> = Vec::new();
+        for (page, versions) in overlay.pages.range(PageIndex(self.start)..PageIndex(self.end)) {
+            if pages.len() == most {
+                end = page.0;
+                break;
+            }
+            pages.push(Part { start: page.0, end: page.0 + 1, masks: versions.masks() });
         }
-        for (place, masks) in written {
-            self.pages[place] = masks;
+        let mut holes: Vec<Range<u64>> = Vec::new();
+        for hole in overlay.holes_in(PageIndex(self.start)..PageIndex(end)) {
+            if holes.len() == most {
+                end = hole.start.0;
+                break;
+            }
+            holes.push(hole.start.0..hole.end.0);
         }
+        self.end = end;
+        pages.retain(|page| page.end <= end);
+        let mut parts = Vec::with_capacity(pages.len() + holes.len());
+        let mut pages = pages.into_iter().peekable();
+        for Range { mut start, end } in holes {
+            parts.extend(std::iter::from_fn(|| pages.next_if(|page| page.start < start)));
+            while let Some(page) = pages.next_if(|page| page.start < end) {
+                if start < page.start {
+                    parts.push(Part { start, end: page.start, masks: Masks::UNMAPPED });
+                }
+                start = page.end;
+                parts.push(page);
+            }
+            if start < end {
+                parts.push(Part { start, end, masks: Masks::UNMAPPED });
+            }
+        }
+        parts.extend(pages);
+        parts
     }
 
     /// Shows `visit` where runs end of blocks of which the same is said, from `first` on to `end`: whether they hold
@@ -70,29 +125,57 @@ impl Said {
             None => run = Some((end, said)),
         };
         let mut block = first.0;
-        while block < end.0 {
-            let masks = self.masks(BlockIndex(block).page());
-            let page_end = (block / PAGE_BLOCKS + 1) * PAGE_BLOCKS;
-            if masks.said == 0 || masks == Masks::UNMAPPED {
-                block = page_end.min(end.0);
-                take(block, (masks.said != 0).then_some(false));
-                continue;
+        let from = self.parts.partition_point(|part| part.end <= first.page().0);
+        for part in &self.parts[from..] {
+            let (part_start, part_end) = (part.start * PAGE_BLOCKS, (part.end * PAGE_BLOCKS).min(end.0));
+            if block < part_start.min(end.0) {
+                block = part_start.min(end.0);
+                take(block, None);
             }
-            while block < page_end.min(end.0) {
+            if part.masks == Masks::UNMAPPED && block < part_end {
+                block = part_end;
+                take(block, Some(false));
+            }
+            while block < part_end {
                 let bit = 1 << BlockIndex(block).slot();
                 block += 1;
-                take(block, (masks.said & bit != 0).then_some(masks.data & bit != 0));
+                take(block, (part.masks.said & bit != 0).then_some(part.masks.data & bit != 0));
             }
+        }
+        if block < end.0 {
+            take(end.0, None);
         }
         if let Some((at, said)) = run {
             visit(BlockIndex(at), said);
         }
     }
+}
 
-    fn masks(&self, page: PageIndex) -> Masks {
-        let place = page.0.checked_sub(self.range.start.0).and_then(|place| usize::try_from(place).ok());
-        place.and_then(|place| self.pages.get(place)).copied().unwrap_or_default()
+/// Lays the parts `newer` over `older`.
+fn under(older: &[Part], newer: &[Part]) -> Vec<Part> {
+    let mut joined = Vec::with_capacity(older.len() + newer.len());
+    let mut older = older.iter().copied().peekable();
+    for new in newer {
+        // What lies before it stays; what lies under it is cut away, and a page's own is laid beneath it.
+        let mut masks = new.masks;
+        while let Some(old) = older.peek_mut().filter(|old| old.start < new.end) {
+            let cut = Part { end: old.end.min(new.start), ..*old };
+            if cut.start < cut.end {
+                joined.push(cut);
+            }
+            if old.end > new.start {
+                masks = old.masks.under(new.masks);
+            }
+            if old.end > new.end {
+                old.start = new.end;
+                break;
+            }
+            older.next();
+        }
+        joined.push(Part { masks, ..*new });
     }
+    joined.extend(older);
+    joined
 }
 
 #[cfg(test)]
@@ -104,7 +187,7 @@ mod tests {
     const LAYER: LayerId = LayerId(1);
     const PAGES: u64 = 12;
 
-    /// Against what each overlay says of each block.
+    /// Against what each overlay says of each block, up to where it is looked at.
     #[test]
     fn what_is_said_is_what_the_newest_overlay_says() {
         let mut random = 1_u64;
@@ -112,7 +195,8 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (random >> 33) % below
         };
-        for _ in 0..300 {
+        let mut short = 0;
+        for _ in 0..2000 {
             let mut overlays = [Overlay::default(), Overlay::default()];
             for (number, overlay) in (0..).zip(&mut overlays) {
                 for step in 0..draw(6) {
@@ -127,7 +211,12 @@ mod tests {
             }
             let (first, end) = (draw(PAGES / 2) * PAGE_BLOCKS + draw(64), PAGES * PAGE_BLOCKS - draw(100));
             let mut said = Said::nothing(BlockIndex(first).page()..PageIndex(PAGES));
-            overlays.iter().filter_map(|one| one.layers.get(&LAYER)).for_each(|layer| said.lay(layer));
+            let most = [1, 2, 3, LOOKED_AT_MAX][usize::try_from(draw(4)).expect("small")];
+            let layers = overlays.iter().filter_map(|one| one.layers.get(&LAYER));
+            layers.for_each(|layer| said.lay_at_most(layer, most));
+            assert!(said.end().0 > first, "there is always something to say");
+            short += u32::from(said.end().0 < end);
+            let end = end.min(said.end().0);
             let expected = |block: u64| {
                 let of = |overlay: &Overlay| overlay.layers.get(&LAYER)?.get(BlockIndex(block), None);
                 let entry = overlays.iter().rev().find_map(of)?;
@@ -141,5 +230,21 @@ mod tests {
             });
             assert_eq!(at, end);
         }
+        assert!(short > 200, "the bound was met {short} times");
+    }
+
+    #[test]
+    fn a_large_range_costs_what_was_written_to_it() {
+        let mut overlay = Overlay::default();
+        overlay.put(LAYER, BlockIndex(1 << 40), Epoch(1), PhysicalBlock(5), 0);
+        overlay.unmap(LAYER, BlockIndex(0), 1 << 39, Epoch(1));
+        let mut said = Said::nothing(PageIndex(0)..PageIndex(1 << 40));
+        said.lay(&overlay.layers[&LAYER]);
+        assert_eq!(said.parts.len(), 2);
+        let mut runs = Vec::new();
+        said.runs(BlockIndex(0), BlockIndex(1 << 45), |end, is_data| runs.push((end.0, is_data)));
+        let expected =
+            [(1 << 39, Some(false)), (1 << 40, None), ((1 << 40) + 1, Some(true)), (1 << 45, None)];
+        assert_eq!(runs, expected);
     }
 }

@@ -34,7 +34,12 @@ impl Client {
 
     /// Connects and enters an export, with simple replies.
     pub(crate) fn entered(place: &Place, export: &str) -> Self {
-        let mut client = Self::greeted(place);
+        Self::greeted(place).go(export)
+    }
+
+    /// Enters an export after what was negotiated.
+    pub(crate) fn go(self, export: &str) -> Self {
+        let mut client = self;
         client.option(option::GO, &ExportQuery { name: export, wanted: vec![] }.encode());
         let replies = client.replies();
         assert_eq!(replies.last().map(|(kind, _)| *kind), Some(reply::ACK), "{replies:?}");
@@ -83,7 +88,8 @@ impl Client {
     }
 
     pub(crate) fn request(&mut self, command: u16, offset: u64, length: u32) -> Request {
-        let request = Request { flags: 0, command, cookie: offset ^ 0x77, offset, length };
+        let (extended, flags, length) = (false, 0, length.into());
+        let request = Request { extended, flags, command, cookie: offset ^ 0x77, offset, length };
         self.send(&request.encode());
         request
     }

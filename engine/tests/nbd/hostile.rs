@@ -41,7 +41,7 @@ fn wrong_options_are_answered_and_the_handshake_goes_on() {
     let table: &[(u32, Vec<u8>, u32)] = &[
         (4711, vec![1, 2, 3], reply::ERR_UNSUP),
         (4, vec![], reply::ERR_UNSUP),
-        (option::EXTENDED_HEADERS, vec![], reply::ERR_UNSUP),
+        (option::EXTENDED_HEADERS, vec![0], reply::ERR_INVALID),
         (option::STARTTLS, vec![], reply::ERR_POLICY),
         (option::LIST, vec![0], reply::ERR_INVALID),
         (option::INFO, vec![], reply::ERR_INVALID),
@@ -105,10 +105,29 @@ fn a_broken_handshake_is_ended() {
 #[test]
 fn a_client_may_go_in_any_state() {
     let place = place();
+    for headers in [option::STRUCTURED_REPLY, option::EXTENDED_HEADERS] {
+        let whole = whole_life(headers);
+        let cuts = (0..400).chain((400..5000).step_by(97)).chain((5000..whole.len()).step_by(7919));
+        for cut in cuts {
+            let mut client = Client::connect(&place);
+            // The server may have ended it before everything was sent.
+            let _ = client.0.write_all(&whole[..cut]);
+            if cut % 3 == 0 {
+                let _ = client.0.shutdown(Shutdown::Write);
+            }
+        }
+        is_well(&place);
+    }
+}
+
+/// All that a client sends that asks for these headers.
+fn whole_life(headers: u32) -> Vec<u8> {
     let mut whole = client_flags(3).to_vec();
-    put_option(&mut whole, option::STRUCTURED_REPLY, &[]);
+    put_option(&mut whole, headers, &[]);
     put_option(&mut whole, option::GO, &ExportQuery { name: "a", wanted: vec![3, 1] }.encode());
-    let request = |command, offset, length| Request { flags: 0, command, cookie: 5, offset, length }.encode();
+    let extended = headers == option::EXTENDED_HEADERS;
+    let request =
+        |command, offset, length| Request { extended, flags: 0, command, cookie: 5, offset, length }.encode();
     whole.extend(request(command::READ, 0, 32 << 20));
     whole.extend(request(command::WRITE, 0, 4096));
     whole.extend([0xaa; 4096]);
@@ -116,16 +135,7 @@ fn a_client_may_go_in_any_state() {
     whole.extend(request(command::WRITE, 0, 200_000));
     whole.extend(vec![0xbb; 200_000]);
     whole.extend(request(command::DISC, 0, 0));
-    let cuts = (0..400).chain((400..5000).step_by(97)).chain((5000..whole.len()).step_by(7919));
-    for cut in cuts {
-        let mut client = Client::connect(&place);
-        // The server may have ended it before everything was sent.
-        let _ = client.0.write_all(&whole[..cut]);
-        if cut % 3 == 0 {
-            let _ = client.0.shutdown(Shutdown::Write);
-        }
-    }
-    is_well(&place);
+    whole
 }
 
 #[test]
@@ -322,7 +332,9 @@ fn answers_that_nobody_takes_do_not_pile_up() {
     let mut client = Client::greeted(&place);
     assert_eq!(client.ask(option::STRUCTURED_REPLY, &[]), reply::ACK);
     assert_eq!(client.ask(option::GO, &ExportQuery { name: "a", wanted: vec![] }.encode()), reply::ACK);
-    let request = Request { flags: 0, command: command::READ, cookie: 1, offset: 1, length: 1 }.encode();
+    let request =
+        Request { extended: false, flags: 0, command: command::READ, cookie: 1, offset: 1, length: 1 }
+            .encode();
     let many: Vec<u8> = request.repeat(10_000);
     client.0.set_nonblocking(true).expect("set");
     let mut sent = 0;

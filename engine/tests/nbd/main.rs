@@ -4,6 +4,7 @@
 
 mod client;
 mod connections;
+mod extended;
 mod fence;
 mod hostile;
 mod peers;

@@ -1,8 +1,10 @@
 //! Random bytes, by seed, to the handshake and to the transmission phase: nothing panics, and nothing is kept.
 
 use firn_engine::error::{Error, Kind, Result};
-use firn_engine::export::nbd::protocol::handshake::{ContextQuery, ExportQuery, client_flags, put_option};
-use firn_engine::export::nbd::protocol::transmission::{REQUEST_MAGIC, Request};
+use firn_engine::export::nbd::protocol::handshake::{
+    ContextQuery, ExportQuery, client_flags, option, put_option, reply,
+};
+use firn_engine::export::nbd::protocol::transmission::{EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC, Request};
 use firn_engine::export::nbd::{ExportInfo, Exports, Handshake, Step, TlsState};
 
 use crate::client::Client;
@@ -88,26 +90,34 @@ fn random_requests_end_one_connection_and_change_nothing_of_others() {
     let kept = place.volume("kept", 4 * MIB);
     kept.write_at(0, &noise(1, 4 << 20)).expect("written");
     for seed in 0..300 {
-        let mut client = Client::entered(&place, "a");
+        let mut client = Client::greeted(&place);
+        let extended = seed % 2 == 1;
+        if extended {
+            assert_eq!(client.ask(option::EXTENDED_HEADERS, &[]), reply::ACK);
+        }
+        let mut client = client.go("a");
         let random = noise(seed, 4096);
         let mut bytes = Vec::new();
         for part in random.chunks_exact(32).take(20) {
             let number = |at: usize| u16::from_be_bytes([part[at], part[at + 1]]);
             let request = Request {
-                flags: number(0) & 0x1f & number(2),
+                extended,
+                flags: number(0) & 0x3f & number(2),
                 command: number(4) % 9,
                 cookie: u64::from(number(6)),
                 offset: u64::from(number(8)) * 512,
-                length: u32::from(number(10)) * 512 % 300_000,
+                length: u64::from(number(10)) * 512 % 300_000,
             };
             bytes.extend(request.encode());
             // Sometimes what is written follows, sometimes the next thing is taken for it.
-            if request.command == 1 && part[12] % 4 != 0 {
-                bytes.resize(bytes.len() + usize::try_from(request.length).expect("small"), part[13]);
+            if part[12] % 4 != 0 {
+                let payload = usize::try_from(request.payload_bytes()).expect("small");
+                bytes.resize(bytes.len() + payload, part[13]);
             }
         }
         if seed % 3 == 0 {
-            bytes.extend(REQUEST_MAGIC.to_be_bytes());
+            let magic = if extended { EXTENDED_REQUEST_MAGIC } else { REQUEST_MAGIC };
+            bytes.extend(magic.to_be_bytes());
             bytes.extend(&random[..100]);
         }
         client.0.set_nonblocking(true).expect("set");

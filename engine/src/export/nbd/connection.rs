@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::exports::Opened;
 use super::protocol::handshake::Fence;
+use super::protocol::transmission::Mode;
 use super::receive::Receiver;
 use super::request::Serving;
 use super::send::Sender;
@@ -31,7 +32,7 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     pub(super) opened: Opened,
     pub(super) read_only: bool,
-    pub(super) structured: bool,
+    pub(super) mode: Mode,
     pub(super) contexts: Arc<Vec<Context>>,
     /// Whose it is, where the client said so.
     pub(super) fence: Option<Fence>,
@@ -64,7 +65,7 @@ impl Connection {
     /// What a request is checked against; `bytes` is the export's size now.
     pub(super) fn serving(&self, bytes: u64) -> Serving {
         let has_contexts = !self.contexts.is_empty();
-        Serving { bytes, read_only: self.read_only, structured: self.structured, has_contexts }
+        Serving { bytes, read_only: self.read_only, mode: self.mode, has_contexts }
     }
 
     /// Whether the client's connection broke: what it holds is not to be done any more.

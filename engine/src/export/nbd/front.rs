@@ -257,7 +257,7 @@ impl Front {
             begun: guest.input,
             opened: entered.opened,
             read_only: entered.info.read_only,
-            structured: entered.structured,
+            mode: entered.mode,
             contexts: Arc::new(contexts),
             fence: entered.fence,
             broken: guest.broken,

@@ -13,6 +13,7 @@ use super::protocol::handshake::{
     CLIENT_FLAGS_BYTES, ContextQuery, ExportQuery, Fence, Info, OPTION_HEADER_BYTES, OptionHeader, context,
     export_name_answer, flags, greeting, info, option, put_reply, reply, server, transmission_flags,
 };
+use super::protocol::transmission::Mode;
 use super::protocol::{Malformed, STRING_BYTES_MAX};
 use crate::error::{Error, Kind};
 
@@ -62,8 +63,8 @@ pub struct Entered<T> {
     pub opened: T,
     /// What it is.
     pub info: ExportInfo,
-    /// Whether replies are structured.
-    pub structured: bool,
+    /// How requests and replies look.
+    pub mode: Mode,
     /// The chosen contexts; each has its place here as its number.
     pub contexts: Vec<String>,
     /// Whose earlier connections it ends.
@@ -88,7 +89,7 @@ pub struct Handshake {
     tls: TlsState,
     zeroes: bool,
     fixed: bool,
-    structured: bool,
+    mode: Mode,
     /// The export that contexts were chosen for, and which.
     contexts: Option<(String, Vec<String>)>,
     fence: Option<Fence>,
@@ -103,7 +104,7 @@ impl Handshake {
             tls,
             zeroes: true,
             fixed: false,
-            structured: false,
+            mode: Mode::Simple,
             contexts: None,
             fence: None,
             options: 0,
@@ -114,7 +115,7 @@ impl Handshake {
     /// The handshake goes on inside TLS (rule 3).
     pub fn established(&mut self) {
         self.tls = TlsState::Established;
-        self.structured = false;
+        self.mode = Mode::Simple;
         self.contexts = None;
         self.fence = None;
     }
@@ -196,18 +197,30 @@ impl Handshake {
                 return Step::End;
             }
             option::STARTTLS => return self.start_tls(data, &mut answer),
-            option::EXPORT_NAME if self.tls == TlsState::Required => return Step::End,
+            option::EXPORT_NAME if self.tls == TlsState::Required || self.mode == Mode::Extended => {
+                // Its answer can't be a refusal.
+                return Step::End;
+            }
             _ if self.tls == TlsState::Required => {
                 answer.refuse(reply::ERR_TLS_REQD, "this server speaks TLS only");
             }
             option::EXPORT_NAME => return self.export_name(data, &mut answer, exports),
             option::INFO | option::GO => return self.info(data, &mut answer, exports),
             option::LIST => list(data, &mut answer, exports),
-            option::STRUCTURED_REPLY if data.is_empty() => {
-                self.structured = true;
+            option::STRUCTURED_REPLY | option::EXTENDED_HEADERS if !data.is_empty() => {
+                answer.refuse(reply::ERR_INVALID, "this option has no data");
+            }
+            option::STRUCTURED_REPLY if self.mode == Mode::Extended => {
+                answer.refuse(reply::ERR_EXT_HEADER_REQD, "extended headers were chosen already");
+            }
+            option::STRUCTURED_REPLY => {
+                self.mode = Mode::Structured;
                 answer.done();
             }
-            option::STRUCTURED_REPLY => answer.refuse(reply::ERR_INVALID, "this option has no data"),
+            option::EXTENDED_HEADERS => {
+                self.mode = Mode::Extended;
+                answer.done();
+            }
             option::FENCE => match Fence::decode(data) {
                 Ok(fence) => {
                     self.fence = Some(fence);
@@ -283,7 +296,7 @@ impl Handshake {
         // Contexts that were chosen for another export say nothing of this one.
         let contexts = self.contexts.take().filter(|(name, _)| name == asked).map(|(_, chosen)| chosen);
         let contexts = contexts.unwrap_or_default();
-        Step::Enter(Entered { opened, info, structured: self.structured, contexts, fence: self.fence })
+        Step::Enter(Entered { opened, info, mode: self.mode, contexts, fence: self.fence })
     }
 
     fn transmission_flags(&self, export: &ExportInfo) -> u16 {
@@ -295,7 +308,7 @@ impl Handshake {
         } else {
             flag::SEND_TRIM | flag::SEND_WRITE_ZEROES | flag::SEND_FAST_ZERO
         };
-        if self.structured { flags | flag::SEND_DF } else { flags }
+        if self.mode >= Mode::Structured { flags | flag::SEND_DF } else { flags }
     }
 
     fn list_contexts<E: Exports>(&self, data: &[u8], answer: &mut Answer<'_>, exports: &E) {
@@ -337,7 +350,7 @@ impl Handshake {
         answer: &mut Answer<'_>,
         exports: &E,
     ) -> Option<(ContextQuery<'a>, Vec<String>)> {
-        if !self.structured {
+        if self.mode < Mode::Structured {
             answer.refuse(reply::ERR_INVALID, "contexts need structured replies");
             return None;
         }

@@ -5,18 +5,20 @@
 //!    buffer is filled again only when nobody holds a part of it.
 //! 3. What a large write carries is received into memory of its own, for which the caller is asked first, and which the
 //!    caller gives; while large writes follow each other, the headers between them are received by themselves.
+//! 4. The payload that any other extended request may have is received as a write's, so that what follows it is
+//!    understood.
 
 use std::io;
 
 use super::handshake::PAYLOAD_BYTES_MAX;
 use super::protocol::Malformed;
-use super::protocol::transmission::{REQUEST_BYTES, Request, command};
+use super::protocol::transmission::{EXTENDED_REQUEST_BYTES, Mode, REQUEST_BYTES, Request};
 use crate::sys::{BufferPool, MemorySlice, Socket};
 
 /// Size of a buffer.
 const BUFFER_BYTES: usize = 128 << 10;
 /// Most bytes that a small write carries.
-pub(super) const SMALL_BYTES_MAX: u32 = 64 << 10;
+pub(super) const SMALL_BYTES_MAX: u64 = 64 << 10;
 
 /// Gives memory of so many bytes for what a large write carries, and says whether others want it too, so that it is taken
 /// back from a client that keeps it waiting.
@@ -50,6 +52,7 @@ struct Large {
 
 /// A connection's received bytes.
 pub(super) struct Receiver {
+    mode: Mode,
     buffer: MemorySlice,
     start: usize,
     end: usize,
@@ -60,10 +63,10 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// A receiver that begins with what came with the handshake: at most a buffer full.
-    pub(super) fn new(pool: &BufferPool, begun: &[u8]) -> Self {
+    pub(super) fn new(pool: &BufferPool, mode: Mode, begun: &[u8]) -> Self {
         let buffer = MemorySlice::new(pool.get(BUFFER_BYTES), 0, BUFFER_BYTES);
         buffer.copy_in(0, begun);
-        Self { buffer, start: 0, end: begun.len(), large: None, header_only: false }
+        Self { mode, buffer, start: 0, end: begun.len(), large: None, header_only: false }
     }
 
     /// Whether a large write has begun and is not whole.
@@ -88,15 +91,16 @@ impl Receiver {
     pub(super) fn receive(&mut self, socket: &Socket, pool: &BufferPool) -> io::Result<Received> {
         self.make_room(pool);
         let room = self.buffer.len() - self.end;
-        let header = REQUEST_BYTES - (self.end - self.start).min(REQUEST_BYTES);
+        let header_bytes = self.mode.request_bytes();
+        let header = header_bytes - (self.end - self.start).min(header_bytes);
         if let Some(large) = &mut self.large {
             let rest = large.data.slice(large.filled, large.data.len() - large.filled);
-            let after = self.buffer.slice(self.end, REQUEST_BYTES);
+            let after = self.buffer.slice(self.end, header_bytes);
             let bytes = socket.receive(&[&rest, &after])?;
             let own = bytes.min(rest.len());
             large.filled += own;
             self.end += bytes - own;
-            return Ok(Received { bytes, drained: bytes < rest.len() + REQUEST_BYTES });
+            return Ok(Received { bytes, drained: bytes < rest.len() + header_bytes });
         }
         let asked = if self.header_only && header > 0 { header } else { room };
         let bytes = socket.receive(&[&self.buffer.slice(self.end, asked)])?;
@@ -106,7 +110,7 @@ impl Receiver {
 
     /// Sees to it that the largest small request fits behind what is there.
     fn make_room(&mut self, pool: &BufferPool) {
-        let needed = REQUEST_BYTES + usize::try_from(SMALL_BYTES_MAX).expect("it fits memory");
+        let needed = self.mode.request_bytes() + usize::try_from(SMALL_BYTES_MAX).expect("it fits memory");
         let have = self.end - self.start;
         let is_ours = std::sync::Arc::strong_count(self.buffer.memory()) == 1;
         if have == 0 && is_ours {
@@ -132,34 +136,44 @@ impl Receiver {
             return Ok(Next::Request(large.request, Some(large.data)));
         }
         let have = self.end - self.start;
-        if self.large.is_some() || have < REQUEST_BYTES {
+        let header_bytes = self.mode.request_bytes();
+        if self.large.is_some() || have < header_bytes {
             return Ok(Next::More);
         }
-        let header = self.buffer.bytes(self.start, REQUEST_BYTES).first_chunk().expect("as long as asked");
-        let request = Request::decode(header)?;
-        if request.command == command::WRITE {
-            return self.next_write(give, request, have - REQUEST_BYTES, grant);
+        let header = self.buffer.bytes(self.start, header_bytes);
+        let request = match self.mode {
+            Mode::Extended => {
+                let header: &[u8; EXTENDED_REQUEST_BYTES] = header.first_chunk().expect("as long as asked");
+                Request::decode_extended(header)?
+            }
+            Mode::Simple | Mode::Structured => {
+                let header: &[u8; REQUEST_BYTES] = header.first_chunk().expect("as long as asked");
+                Request::decode(header)?
+            }
+        };
+        if request.payload_bytes() > 0 {
+            return self.next_with_payload(give, request, have - header_bytes, grant);
         }
         if !grant(&request) {
             return Ok(Next::NoMemory);
         }
-        self.start += REQUEST_BYTES;
+        self.start += header_bytes;
         self.header_only = false;
         Ok(Next::Request(request, None))
     }
 
-    fn next_write(
+    fn next_with_payload(
         &mut self,
         give: Give<'_>,
         request: Request,
         have: usize,
         grant: &mut dyn FnMut(&Request) -> bool,
     ) -> Result<Next, Malformed> {
-        if request.length > PAYLOAD_BYTES_MAX {
-            return Err(Malformed("a write is longer than 32 MiB"));
+        if request.length > PAYLOAD_BYTES_MAX.into() {
+            return Err(Malformed("a payload is longer than 32 MiB"));
         }
         let length = usize::try_from(request.length).expect("at most 32 MiB");
-        let at = self.start + REQUEST_BYTES;
+        let at = self.start + self.mode.request_bytes();
         if request.length <= SMALL_BYTES_MAX {
             if have < length {
                 self.header_only = false;
@@ -186,17 +200,20 @@ impl Receiver {
 
 #[cfg(test)]
 mod tests {
+    use super::super::protocol::transmission::{command, command_flags};
     use super::*;
     use std::io::IoSlice;
 
-    fn write(cookie: u64, length: u32) -> Request {
-        Request { flags: 0, command: command::WRITE, cookie, offset: 4096 * cookie, length }
+    const MODES: [Mode; 2] = [Mode::Structured, Mode::Extended];
+
+    fn write(mode: Mode, cookie: u64, length: u64) -> Request {
+        let (extended, flags) = (mode == Mode::Extended, 0);
+        Request { extended, flags, command: command::WRITE, cookie, offset: 4096 * cookie, length }
     }
 
     fn bytes(request: &Request) -> Vec<u8> {
         let fill = u8::try_from(request.cookie % 251).expect("a byte");
-        let data = if request.command == command::WRITE { request.length } else { 0 };
-        [&request.encode()[..], &vec![fill; usize::try_from(data).expect("small")]].concat()
+        [request.encode(), vec![fill; usize::try_from(request.payload_bytes()).expect("small")]].concat()
     }
 
     fn from(pool: &BufferPool) -> impl Fn(&Request, usize) -> (MemorySlice, bool) {
@@ -204,10 +221,10 @@ mod tests {
     }
 
     /// Sends `stream` in pieces and gives the requests that come out, with what they write still held.
-    fn received(stream: &[u8], piece: usize) -> Vec<(Request, Option<MemorySlice>)> {
+    fn received(mode: Mode, stream: &[u8], piece: usize) -> Vec<(Request, Option<MemorySlice>)> {
         let pool = BufferPool::new(1 << 20);
         let (client, server) = Socket::pair().expect("a pair");
-        let mut receiver = Receiver::new(&pool, &[]);
+        let mut receiver = Receiver::new(&pool, mode, &[]);
         let mut found = Vec::new();
         for piece in stream.chunks(piece) {
             assert_eq!(client.send(&[IoSlice::new(piece)]).expect("sent"), piece.len());
@@ -231,18 +248,27 @@ mod tests {
 
     #[test]
     fn requests_come_out_whole_however_they_arrive() {
-        let lengths = [4096, 512, 65_536, 65_537, 200_000, 4096, 131_072, 131_072, 1, 65_536, 65_536];
-        let mut requests: Vec<Request> = (1..).zip(lengths).map(|(at, length)| write(at, length)).collect();
-        requests.insert(3, Request { command: command::READ, ..write(99, 4096) });
-        let stream: Vec<u8> = requests.iter().flat_map(bytes).collect();
-        for piece in [27, 4000, 65_536, 100_000] {
-            let found = received(&stream, piece);
-            let headers: Vec<Request> = found.iter().map(|(request, _)| *request).collect();
-            assert_eq!(headers, requests, "in pieces of {piece}");
-            for (request, data) in &found {
-                let Some(data) = data else { continue };
-                let own = [&request.encode()[..], data.bytes(0, data.len())].concat();
-                assert!(own == bytes(request), "write {} in pieces of {piece}", request.cookie);
+        let lengths = [4096, 512, 65_536, 65_537, 200_000, 4096, 131_072, 131_072, 1, 65_536, 65_536, 0];
+        for mode in MODES {
+            let writes = (1..).zip(lengths);
+            let mut requests: Vec<Request> = writes.map(|(at, length)| write(mode, at, length)).collect();
+            requests.insert(3, Request { command: command::READ, ..write(mode, 99, 4096) });
+            // What its header makes it carry is taken for no request.
+            let flags = command_flags::PAYLOAD_LEN;
+            for (at, length) in [(5, 24), (9, 70_000)] {
+                let status = Request { command: command::BLOCK_STATUS, ..write(mode, 100, length) };
+                requests.insert(at, Request { flags, ..status });
+            }
+            let stream: Vec<u8> = requests.iter().flat_map(bytes).collect();
+            for piece in [27, 4000, 65_536, 100_000] {
+                let found = received(mode, &stream, piece);
+                let headers: Vec<Request> = found.iter().map(|(request, _)| *request).collect();
+                assert_eq!(headers, requests, "in pieces of {piece}");
+                for (request, data) in &found {
+                    let carried = data.as_ref().map_or(&[][..], |data| data.bytes(0, data.len()));
+                    let own = [&request.encode()[..], carried].concat();
+                    assert!(own == bytes(request), "request {} in pieces of {piece}", request.cookie);
+                }
             }
         }
     }
@@ -250,17 +276,30 @@ mod tests {
     #[test]
     fn a_fault_is_told_and_nothing_is_allocated_for_it() {
         let pool = BufferPool::new(0);
-        let mut wrong = write(1, 512).encode();
-        wrong[0] ^= 1;
-        assert!(Receiver::new(&pool, &wrong).next(&from(&pool), &mut |_| true).is_err());
-        let giant = write(1, u32::MAX).encode();
-        assert!(Receiver::new(&pool, &giant).next(&from(&pool), &mut |_| panic!("asked")).is_err());
+        let is_told = |mode, bytes: &[u8]| {
+            let mut receiver = Receiver::new(&pool, mode, bytes);
+            receiver.next(&from(&pool), &mut |_| panic!("asked")).is_err()
+        };
+        for mode in MODES {
+            let mut wrong = write(mode, 1, 512).encode();
+            wrong[0] ^= 1;
+            assert!(is_told(mode, &wrong));
+            assert!(is_told(mode, &write(mode, 1, u32::MAX.into()).encode()));
+            let of_the_other = if mode == Mode::Extended { Mode::Structured } else { Mode::Extended };
+            let mut other = write(of_the_other, 1, 512).encode();
+            other.resize(mode.request_bytes(), 0);
+            assert!(is_told(mode, &other));
+        }
+        let flags = command_flags::PAYLOAD_LEN;
+        let giant = Request { command: command::TRIM, flags, ..write(Mode::Extended, 1, u64::MAX) };
+        assert!(is_told(Mode::Extended, &giant.encode()));
     }
 
     #[test]
     fn what_is_not_granted_comes_again() {
         let pool = BufferPool::new(0);
-        let mut receiver = Receiver::new(&pool, &write(1, 1 << 20).encode());
+        let mode = Mode::Structured;
+        let mut receiver = Receiver::new(&pool, mode, &write(mode, 1, 1 << 20).encode());
         assert!(matches!(receiver.next(&from(&pool), &mut |_| false), Ok(Next::NoMemory)));
         assert!(!receiver.is_within_large());
         assert!(matches!(receiver.next(&from(&pool), &mut |_| true), Ok(Next::More)));

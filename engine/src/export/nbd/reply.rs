@@ -1,7 +1,7 @@
 //! Answers to requests, as the client has chosen to hear them.
 
 use super::protocol::transmission::{
-    self, SimpleReply, StatusExtent, chunk, command, command_flags, data_header, put_hole,
+    Chunks, Mode, Request, SimpleReply, StatusExtent, chunk, command, command_flags,
 };
 use super::request::Refusal;
 use super::send::Sender;
@@ -14,36 +14,51 @@ const HOLE_BLOCKS_MIN: usize = 16;
 /// Answers one request.
 pub(super) struct Reply<'a> {
     pub(super) sender: &'a mut Sender,
-    pub(super) cookie: u64,
-    pub(super) structured: bool,
+    pub(super) request: &'a Request,
+    pub(super) mode: Mode,
 }
 
 impl Reply<'_> {
+    fn chunks(&self) -> Chunks {
+        let Request { cookie, offset, .. } = *self.request;
+        Chunks { extended: self.mode == Mode::Extended, cookie, offset }
+    }
+
+    fn simple(self, error: u32) {
+        let reply = SimpleReply { error, cookie: self.request.cookie };
+        self.sender.head(|out| out.extend_from_slice(&reply.encode()));
+    }
+
     /// It is done, and there is nothing to say.
     pub(super) fn done(self) {
-        let reply = SimpleReply { error: 0, cookie: self.cookie };
-        self.sender.head(|out| out.extend_from_slice(&reply.encode()));
+        let chunks = self.chunks();
+        match self.mode {
+            Mode::Extended => self.sender.head(|out| chunks.put_none(out, chunk::DONE)),
+            // Shorter, and as good.
+            Mode::Simple | Mode::Structured => self.simple(0),
+        }
     }
 
     /// It was not done.
     pub(super) fn refused(self, refusal: &Refusal) {
-        let (cookie, error) = (self.cookie, refusal.errno);
-        if self.structured {
-            self.sender.head(|out| transmission::put_error(out, cookie, error, &refusal.message));
-        } else {
-            self.sender.head(|out| out.extend_from_slice(&SimpleReply { error, cookie }.encode()));
+        let chunks = self.chunks();
+        match self.mode {
+            Mode::Simple => self.simple(refusal.errno),
+            _ => self.sender.head(|out| chunks.put_error(out, refusal.errno, &refusal.message)),
         }
     }
 
     /// What was read, in a buffer of `charge` bytes. Long runs of zeros are told, unless the client wants one piece.
-    pub(super) fn data(self, request: &transmission::Request, data: MemorySlice, charge: usize) {
-        debug_assert_eq!(request.command, command::READ);
-        let (cookie, offset) = (self.cookie, request.offset);
-        if !self.structured {
-            self.done_with(data, charge);
+    pub(super) fn data(self, data: MemorySlice, charge: usize) {
+        debug_assert_eq!(self.request.command, command::READ);
+        let (chunks, offset) = (self.chunks(), self.request.offset);
+        if self.mode == Mode::Simple {
+            let reply = SimpleReply { error: 0, cookie: self.request.cookie };
+            self.sender.head(|out| out.extend_from_slice(&reply.encode()));
+            self.sender.data(data, charge);
             return;
         }
-        let fragments = request.flags & command_flags::DF == 0;
+        let fragments = self.request.flags & command_flags::DF == 0;
         let runs = if fragments { runs(&data, offset) } else { vec![(data.len(), false)] };
         let last_data = runs.iter().rposition(|&(_, zero)| !zero);
         // The slices keep the whole buffer, holes included, until the last of them is sent.
@@ -54,10 +69,9 @@ impl Reply<'_> {
             let place = offset + at as u64;
             let bytes = u32::try_from(length).expect("at most 32 MiB");
             if zero {
-                self.sender.head(|out| put_hole(out, cookie, flags, place, bytes));
+                self.sender.head(|out| chunks.put_hole(out, flags, place, bytes));
             } else {
-                let header = data_header(cookie, flags, place, bytes);
-                self.sender.head(|out| out.extend_from_slice(&header));
+                self.sender.head(|out| chunks.put_data_header(out, flags, place, bytes));
                 let charge = if Some(index) == last_data { uncharged } else { length };
                 uncharged -= charge;
                 self.sender.data(data.slice(at, length), charge);
@@ -66,19 +80,13 @@ impl Reply<'_> {
         }
     }
 
-    fn done_with(self, data: MemorySlice, charge: usize) {
-        let reply = SimpleReply { error: 0, cookie: self.cookie };
-        self.sender.head(|out| out.extend_from_slice(&reply.encode()));
-        self.sender.data(data, charge);
-    }
-
     /// What each context says; its number is its place.
     pub(super) fn status(self, contexts: &[Vec<StatusExtent>]) {
+        let chunks = self.chunks();
         for (id, extents) in (0_u32..).zip(contexts) {
             let last = usize::try_from(id).is_ok_and(|id| id + 1 == contexts.len());
             let flags = if last { chunk::DONE } else { 0 };
-            let cookie = self.cookie;
-            self.sender.charged_head(|out| transmission::put_status(out, cookie, flags, id, extents));
+            self.sender.charged_head(|out| chunks.put_status(out, flags, id, extents));
         }
     }
 }
@@ -129,14 +137,16 @@ mod tests {
         data.copy_in(20 * BLOCK_LEN, b"x");
         data.copy_in(50 * BLOCK_LEN, b"x");
         let mut sender = Sender::default();
-        let request = transmission::Request {
+        let request = Request {
+            extended: false,
             flags: 0,
             command: command::READ,
             cookie: 1,
             offset: 0,
             length: 64 * 4096,
         };
-        Reply { sender: &mut sender, cookie: 1, structured: true }.data(&request, data, 128 * BLOCK_LEN);
+        let reply = Reply { sender: &mut sender, request: &request, mode: Mode::Structured };
+        reply.data(data, 128 * BLOCK_LEN);
         assert_eq!(sender.charge(), 128 * BLOCK_LEN);
     }
 

@@ -2,7 +2,7 @@
 
 use super::handshake::PAYLOAD_BYTES_MAX;
 use super::protocol::errno;
-use super::protocol::transmission::{Request, command, command_flags};
+use super::protocol::transmission::{Mode, Request, command, command_flags};
 use super::statistics::RequestKind;
 use crate::error::{Error, Kind};
 use crate::units::SECTOR_BYTES;
@@ -36,8 +36,7 @@ pub(super) struct Serving {
     /// Its size in bytes now.
     pub(super) bytes: u64,
     pub(super) read_only: bool,
-    /// Replies are structured.
-    pub(super) structured: bool,
+    pub(super) mode: Mode,
     /// Contexts were chosen.
     pub(super) has_contexts: bool,
 }
@@ -66,7 +65,7 @@ pub(super) fn check(request: &Request, serving: &Serving) -> Result<(), Refusal>
     }
     check_range(request, serving.bytes)?;
     match request.command {
-        command::READ if request.length > PAYLOAD_BYTES_MAX => {
+        command::READ if request.length > PAYLOAD_BYTES_MAX.into() => {
             let whole = request.flags & command_flags::DF != 0;
             let errno = if whole { errno::EOVERFLOW } else { errno::EINVAL };
             Err(Refusal::new(errno, "a read is longer than 32 MiB"))
@@ -77,10 +76,11 @@ pub(super) fn check(request: &Request, serving: &Serving) -> Result<(), Refusal>
 }
 
 fn check_flags(request: &Request, serving: &Serving) -> Result<(), Refusal> {
-    use command_flags::{DF, FAST_ZERO, FUA, NO_HOLE, REQ_ONE};
+    use command_flags::{DF, FAST_ZERO, FUA, NO_HOLE, PAYLOAD_LEN, REQ_ONE};
     // FUA is allowed on every command, also where it says nothing.
     let allowed = match request.command {
-        command::READ if serving.structured => FUA | DF,
+        command::READ if serving.mode >= Mode::Structured => FUA | DF,
+        command::WRITE if serving.mode == Mode::Extended => FUA | PAYLOAD_LEN,
         command::READ | command::WRITE | command::FLUSH | command::TRIM | command::CACHE => FUA,
         command::WRITE_ZEROES => FUA | NO_HOLE | FAST_ZERO,
         command::BLOCK_STATUS => FUA | REQ_ONE,
@@ -93,7 +93,7 @@ fn check_flags(request: &Request, serving: &Serving) -> Result<(), Refusal> {
 }
 
 fn check_range(request: &Request, bytes: u64) -> Result<(), Refusal> {
-    let (offset, length) = (request.offset, u64::from(request.length));
+    let (offset, length) = (request.offset, request.length);
     if length == 0 {
         return Err(invalid("the length is 0"));
     }
@@ -118,14 +118,17 @@ mod tests {
     use super::*;
 
     const SERVING: Serving =
-        Serving { bytes: 1 << 30, read_only: false, structured: true, has_contexts: true };
+        Serving { bytes: 1 << 33, read_only: false, mode: Mode::Structured, has_contexts: true };
+
+    /// A little longer than a read may be.
+    const LONG: u64 = PAYLOAD_BYTES_MAX as u64 + 512;
 
     fn refused(request: Request, serving: Serving) -> u32 {
         check(&request, &serving).err().map_or(0, |refusal| refusal.errno)
     }
 
-    fn request(command: u16, flags: u16, offset: u64, length: u32) -> Request {
-        Request { flags, command, cookie: 1, offset, length }
+    fn request(command: u16, flags: u16, offset: u64, length: u64) -> Request {
+        Request { extended: false, flags, command, cookie: 1, offset, length }
     }
 
     #[test]
@@ -145,9 +148,15 @@ mod tests {
                 assert_eq!(refused(request(command, 1 << bit, 0, 512), SERVING), expected, "{command} {bit}");
             }
         }
-        let simple = Serving { structured: false, ..SERVING };
+        let simple = Serving { mode: Mode::Simple, ..SERVING };
         assert_eq!(refused(request(command::READ, DF, 0, 512), simple), errno::EINVAL);
         assert_eq!(refused(request(8, 0, 0, 512), SERVING), errno::EINVAL);
+        let extended = Serving { mode: Mode::Extended, ..SERVING };
+        let with_payload = |command| request(command, command_flags::PAYLOAD_LEN | FUA, 0, 512);
+        assert_eq!(refused(with_payload(command::WRITE), extended), 0);
+        for command in [command::READ, command::TRIM, command::BLOCK_STATUS] {
+            assert_eq!(refused(with_payload(command), extended), errno::EINVAL, "{command}");
+        }
     }
 
     #[test]
@@ -163,15 +172,18 @@ mod tests {
             (command::WRITE, end, 512, errno::ENOSPC),
             (command::WRITE_ZEROES, end, 512, errno::ENOSPC),
             (command::TRIM, end, 512, errno::EINVAL),
-            (command::READ, 0, PAYLOAD_BYTES_MAX + 512, errno::EINVAL),
-            (command::TRIM, 0, PAYLOAD_BYTES_MAX + 512, 0),
+            (command::READ, 0, LONG, errno::EINVAL),
+            (command::TRIM, 0, LONG, 0),
+            (command::TRIM, 0, end, 0),
+            (command::TRIM, 512, end, errno::EINVAL),
+            (command::TRIM, 512, u64::MAX - 511, errno::EINVAL),
             (command::FLUSH, 0, 0, 0),
             (command::FLUSH, 512, 0, errno::EINVAL),
         ];
         for (command, offset, length, expected) in table {
             assert_eq!(refused(request(command, 0, offset, length), SERVING), expected, "{command} {offset}");
         }
-        let whole = request(command::READ, command_flags::DF, 0, PAYLOAD_BYTES_MAX + 512);
+        let whole = request(command::READ, command_flags::DF, 0, LONG);
         assert_eq!(refused(whole, SERVING), errno::EOVERFLOW);
     }
 

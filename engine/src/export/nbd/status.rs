@@ -6,8 +6,8 @@
 //! 2. What the store says is remembered: of a snapshot for good, of a volume until the next checkpoint. What was written
 //!    to the volume since ([`Recent`]) lies over it, and is looked at for each question. So questions about a volume in
 //!    use make no checkpoint, but for one after a change of the catalog, such as a snapshot.
-//! 3. Memory is bounded: `EXTENTS_MAX` extents an answer, `REMEMBERED_MAX` answers, two numbers for each page of a
-//!    question's range.
+//! 3. Memory is bounded: `EXTENTS_MAX` extents an answer, `REMEMBERED_MAX` answers. A range may be a whole volume of any
+//!    size: what was written to it lately is looked at up to a bound, and there the answer ends.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,7 +75,7 @@ impl Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {
     pub(super) offset: u64,
-    pub(super) length: u32,
+    pub(super) length: u64,
     /// Only the first extent is wanted.
     pub(super) one: bool,
 }
@@ -189,7 +189,7 @@ impl StatusFinder {
 
     /// Looks at the volume as it is now; nothing when that takes a checkpoint.
     fn look(&self, volume: VolumeId, question: Question, range: Range) -> Result<Option<Sight>> {
-        let end = (range.offset + u64::from(range.length)).div_ceil(BLOCK_BYTES);
+        let end = (range.offset + range.length).div_ceil(BLOCK_BYTES);
         let first = BlockIndex(range.offset / BLOCK_BYTES).page();
         let pages = first..PageIndex(BlockIndex(end.saturating_sub(1)).page().0 + 1);
         self.handle.try_look(move |core| {
@@ -222,7 +222,7 @@ impl StatusFinder {
                     |older, newer| Ok(Comparison::stored(&self.handle, excerpt.clone(), older, newer));
                 compute(&points(excerpt.chain(head.layer, None)), question, first..*blocks, compare)
             })?;
-        let end = (range.offset + u64::from(range.length)).div_ceil(BLOCK_BYTES).min(*blocks);
+        let end = (range.offset + range.length).div_ceil(BLOCK_BYTES).min(*blocks).min(recent.said.end().0);
         let mut lately = Runs::from(first);
         recent.said.runs(BlockIndex(first), BlockIndex(end), |end, is_data| {
             let done = is_data.map_or(SILENT, |is_data| if is_data { WRITTEN } else { UNMAPPED });

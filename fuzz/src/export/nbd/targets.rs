@@ -15,7 +15,7 @@ use super::protocol::handshake::{
     greeting, option, put_option, put_reply, reply, transmission_flags,
 };
 use super::protocol::transmission::{
-    Request, SimpleReply, StatusExtent, chunk, command, data_header, put_error, put_hole, put_status,
+    Chunks, Mode, Request, SimpleReply, StatusExtent, chunk, command, command_flags,
 };
 use super::receive::{Next, Receiver};
 use super::request::{Serving, check, kind};
@@ -65,7 +65,7 @@ pub fn nbd_handshake(data: &[u8]) {
         match step {
             Step::Enter(entered) => {
                 assert!(tls != TlsState::Required || first >= 3, "entered without the TLS that is required");
-                return assert!(entered.contexts.is_empty() || entered.structured);
+                return assert!(entered.contexts.is_empty() || entered.mode >= Mode::Structured);
             }
             Step::End => return,
             // The first byte also says whether the client's TLS works.
@@ -86,25 +86,28 @@ fn replies_are_whole(mut out: &[u8]) {
     assert!(out.is_empty(), "half a reply");
 }
 
-/// Bytes of a client in the transmission phase.
+/// Bytes of a client in the transmission phase; the first says what was negotiated.
 pub fn nbd_requests(data: &[u8]) {
+    let Some((&first, data)) = data.split_first() else { return };
+    let mode = [Mode::Simple, Mode::Structured, Mode::Extended][usize::from(first % 3)];
     let pool = BufferPool::new(1 << 20);
     let begun = &data[..data.len().min(64 << 10)];
-    let mut receiver = Receiver::new(&pool, begun);
+    let mut receiver = Receiver::new(&pool, mode, begun);
     let mut left = begun.len();
     let give = |_: &Request, length| (MemorySlice::new(pool.get(length), 0, length), false);
     while let Ok(Next::Request(request, written)) = receiver.next(&give, &mut |one| one.length <= 1 << 20) {
-        assert_eq!(Request::decode(&request.encode()), Ok(request));
+        let header = request.encode();
+        assert_eq!(header.len(), mode.request_bytes());
         let carried = written.map_or(0, |data| data.len());
-        assert!(request.command != command::WRITE || carried as u64 == u64::from(request.length));
-        left = left.checked_sub(28 + carried).expect("no request is longer than what was received");
-        for bits in 0..8_u8 {
+        assert_eq!(carried as u64, request.payload_bytes());
+        left = left.checked_sub(header.len() + carried).expect("no request is longer than what was received");
+        for bits in 0..4_u8 {
             let on = |bit: u8| bits & bit != 0;
-            let serving =
-                Serving { bytes: 1 << 20, read_only: on(1), structured: on(2), has_contexts: on(4) };
+            let serving = Serving { bytes: 1 << 20, read_only: on(1), mode, has_contexts: on(2) };
             if check(&request, &serving).is_ok() {
-                let end = request.offset + u64::from(request.length);
-                assert!(end <= serving.bytes, "beyond the end");
+                assert!(request.offset + request.length <= serving.bytes, "beyond the end");
+                let is_write = request.command == command::WRITE;
+                assert!(is_write || carried == 0, "a payload that nobody uses");
             }
         }
         let _ = kind(&request);
@@ -196,6 +199,9 @@ pub(crate) fn handshake_seeds() -> Vec<Vec<u8>> {
         put_option(&mut bytes, option::FENCE, &fence.encode());
         put_option(&mut bytes, option::LIST, &[]);
         put_option(&mut bytes, option::STRUCTURED_REPLY, &[]);
+        if first % 2 == 1 {
+            put_option(&mut bytes, option::EXTENDED_HEADERS, &[]);
+        }
         let query = ContextQuery { name: "a", queries: vec!["base:", "qemu:dirty-bitmap:c"] };
         put_option(&mut bytes, option::LIST_META_CONTEXT, &query.encode());
         put_option(&mut bytes, option::SET_META_CONTEXT, &query.encode());
@@ -211,29 +217,45 @@ pub(crate) fn handshake_seeds() -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn request_seeds() -> Vec<Vec<u8>> {
-    let request = |command, length| Request { flags: 0, command, cookie: 5, offset: 4096, length }.encode();
-    let mut all = Vec::new();
-    for command in 0..9 {
-        all.extend(request(command, 512));
-        if command == command::WRITE {
-            all.extend([0xaa; 512]);
+    let mut seeds = Vec::new();
+    for first in 0..3 {
+        let extended = first == 2;
+        let request = |command, flags, length| {
+            Request { extended, flags, command, cookie: 5, offset: 4096, length }.encode()
+        };
+        let mut all = vec![first];
+        for command in 0..9 {
+            all.extend(request(command, 0, 512));
+            if command == command::WRITE {
+                all.extend([0xaa; 512]);
+            }
+        }
+        if extended {
+            all.extend(request(command::BLOCK_STATUS, command_flags::PAYLOAD_LEN, 24));
+            all.extend([0xbb; 24]);
+            all.extend(request(command::TRIM, 0, 1 << 40));
+        }
+        seeds.push(all);
+        for length in [1 << 20, u32::MAX.into()] {
+            seeds.push([vec![first], request(command::WRITE, 0, length)].concat());
         }
     }
-    vec![all, request(command::WRITE, 1 << 20).to_vec(), request(command::WRITE, u32::MAX).to_vec()]
+    seeds
 }
 
 pub(crate) fn reply_seeds() -> Vec<Vec<u8>> {
     let simple = |cookie| SimpleReply { error: 0, cookie }.encode();
     let mut good = vec![1];
-    good.extend(data_header(0, 0, ASKED, 1024));
+    let chunks = |cookie| Chunks { extended: false, cookie, offset: 0 };
+    chunks(0).put_data_header(&mut good, 0, ASKED, 1024);
     good.extend([0x55; 1024]);
-    put_hole(&mut good, 0, chunk::DONE, ASKED + 1024, 3072);
+    chunks(0).put_hole(&mut good, chunk::DONE, ASKED + 1024, 3072);
     let extents = [StatusExtent { bytes: 4096, status: 0 }, StatusExtent { bytes: 4096, status: 3 }];
-    put_status(&mut good, 1, chunk::DONE, 1, &extents);
+    chunks(1).put_status(&mut good, chunk::DONE, 1, &extents);
     good.extend(simple(2));
     good.extend(simple(3));
     let mut bad = vec![1];
-    (0..4).for_each(|cookie| put_error(&mut bad, cookie, 28, "no room"));
+    (0..4).for_each(|cookie| chunks(cookie).put_error(&mut bad, 28, "no room"));
     let from_the_start = [&[0], &good_handshake()[..]].concat();
     vec![good, bad, from_the_start]
 }

@@ -133,7 +133,7 @@ impl Client {
                 };
                 for StatusExtent { bytes, status } in extents {
                     // The last may go beyond the question.
-                    let bytes = u64::from(bytes).min(end - offset);
+                    let bytes = bytes.min(end - offset);
                     if bytes == 0 && offset < end {
                         return Err(Error::new(
                             Kind::Unavailable,

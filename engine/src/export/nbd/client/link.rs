@@ -130,8 +130,14 @@ impl Link {
         if let Ok(mut writer) = self.state.writer.try_lock()
             && let Some(writer) = writer.as_mut()
         {
-            let goodbye =
-                transmission::Request { flags: 0, command: command::DISC, cookie: 0, offset: 0, length: 0 };
+            let goodbye = transmission::Request {
+                extended: false,
+                flags: 0,
+                command: command::DISC,
+                cookie: 0,
+                offset: 0,
+                length: 0,
+            };
             let _ = writer.send(&goodbye.encode(), &[]);
         }
         if let Some(socket) = lock(&self.state.socket).as_ref() {

@@ -1,6 +1,6 @@
 //! What an export can be asked, and its answers.
 
-use super::super::protocol::transmission::{self, StatusExtent, command, command_flags};
+use super::super::protocol::transmission::{StatusExtent, command, command_flags};
 use super::super::protocol::{errno, transmission::Request as Wire};
 use super::Callback;
 use super::handshake::Export;
@@ -79,13 +79,13 @@ impl Request {
     }
 
     /// Its bytes on the wire, without what is written.
-    pub(super) fn encode(&self, cookie: u64) -> [u8; transmission::REQUEST_BYTES] {
+    pub(super) fn encode(&self, cookie: u64) -> Vec<u8> {
         let (command, offset, length) = self.range();
         let flags = match self {
             Self::Write { is_durable: true, .. } => command_flags::FUA,
             _ => 0,
         };
-        Wire { flags, command, cookie, offset, length }.encode()
+        Wire { extended: false, flags, command, cookie, offset, length: length.into() }.encode()
     }
 
     /// Whether the export can be asked this.

@@ -84,6 +84,8 @@ pub mod reply {
     pub const ERR_BLOCK_SIZE_REQD: u32 = ERRORS | 8;
     /// The option's data is too long.
     pub const ERR_TOO_BIG: u32 = ERRORS | 9;
+    /// Not besides extended headers, or not without them.
+    pub const ERR_EXT_HEADER_REQD: u32 = ERRORS | 10;
 }
 
 /// Kinds of information about an export.

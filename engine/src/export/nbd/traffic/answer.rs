@@ -36,21 +36,17 @@ impl Traffic {
         let connection = &mut self.connections[key];
         connection.under_way -= 1;
         let took = self.now.saturating_sub(done.started);
-        let bytes = u64::from(done.request.length);
+        let bytes = done.request.length;
         connection.counters.answered(request::kind(&done.request), bytes, result.is_err(), took);
         if connection.phase == Phase::Dead {
             self.give_back(key, done.bytes);
             return self.forget_if_over(key);
         }
         let before = connection.sender.charge();
-        let reply = Reply {
-            sender: &mut connection.sender,
-            cookie: done.request.cookie,
-            structured: connection.structured,
-        };
+        let reply = Reply { sender: &mut connection.sender, request: &done.request, mode: connection.mode };
         match result {
             Ok(Answer::Done) => reply.done(),
-            Ok(Answer::Data(data)) => reply.data(&done.request, data, done.bytes),
+            Ok(Answer::Data(data)) => reply.data(data, done.bytes),
             Ok(Answer::Status(contexts)) => reply.status(&contexts),
             Err(refusal) => reply.refused(&refusal),
         }

@@ -30,7 +30,7 @@ use crate::export::nbd::exports::Opened;
 use crate::export::nbd::finders::Finders;
 use crate::export::nbd::options::Limits;
 use crate::export::nbd::protocol::handshake::Fence;
-use crate::export::nbd::protocol::transmission::{Request, StatusExtent, command};
+use crate::export::nbd::protocol::transmission::{Mode, Request, StatusExtent, command};
 use crate::export::nbd::receive::Receiver;
 use crate::export::nbd::request::Refusal;
 use crate::export::nbd::send::Sender;
@@ -48,7 +48,7 @@ pub(super) struct Admitted {
     pub(super) begun: Vec<u8>,
     pub(super) opened: Opened,
     pub(super) read_only: bool,
-    pub(super) structured: bool,
+    pub(super) mode: Mode,
     pub(super) contexts: Arc<Vec<Context>>,
     pub(super) fence: Option<Fence>,
     pub(super) broken: Option<Arc<AtomicBool>>,
@@ -149,7 +149,7 @@ impl Traffic {
     }
 
     fn admit(&mut self, admitted: Admitted, port: &Port<'_>) {
-        let Admitted { socket, begun, opened, read_only, structured, contexts, fence, broken } = admitted;
+        let Admitted { socket, begun, opened, read_only, mode, contexts, fence, broken } = admitted;
         let counters = self.counters.volume(opened.volume);
         counters.connections_open.add(1);
         let key = self.connections.insert(Connection {
@@ -157,12 +157,12 @@ impl Traffic {
             phase: Phase::Open,
             opened,
             read_only,
-            structured,
+            mode,
             contexts,
             fence,
             broken,
             counters,
-            receiver: Receiver::new(port.buffers(), &begun),
+            receiver: Receiver::new(port.buffers(), mode, &begun),
             sender: Sender::default(),
             under_way: 0,
             bytes: 0,

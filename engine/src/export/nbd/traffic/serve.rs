@@ -147,7 +147,7 @@ impl Traffic {
         if let Err(refusal) = checked {
             return self.finish(tag, Err(refusal));
         }
-        let (offset, length) = (request.offset, u64::from(request.length));
+        let (offset, length) = (request.offset, request.length);
         let fua = request.flags & command_flags::FUA != 0;
         let submitted = match (request.command, data) {
             (command::READ | command::CACHE, _) => {
@@ -161,7 +161,7 @@ impl Traffic {
             (command::FLUSH, _) => core::Request::Flush,
             _ => {
                 let one = request.flags & command_flags::REQ_ONE != 0;
-                let range = Range { offset, length: request.length, one };
+                let range = Range { offset, length, one };
                 if !self.finders.ask(Question { tag, volume, target, contexts, range }) {
                     self.finish(tag, Err(Refusal::new(errno::EIO, "block status can't be found now")));
                 }
@@ -175,10 +175,11 @@ impl Traffic {
 /// Whether a write covers whole blocks of a volume that has them.
 fn is_within(port: &Port<'_>, target: Target, request: &Request) -> bool {
     let Target::Volume(volume) = target else { return false };
-    let is_whole =
-        request.offset.is_multiple_of(BLOCK_BYTES) && u64::from(request.length).is_multiple_of(BLOCK_BYTES);
-    let end = request.offset.checked_add(u64::from(request.length));
-    is_whole && port.catalog().volume(volume).is_ok_and(|volume| end.is_some_and(|end| end <= volume.bytes))
+    let is_whole = request.offset.is_multiple_of(BLOCK_BYTES) && request.length.is_multiple_of(BLOCK_BYTES);
+    let end = request.offset.checked_add(request.length);
+    request.command == command::WRITE
+        && is_whole
+        && port.catalog().volume(volume).is_ok_and(|volume| end.is_some_and(|end| end <= volume.bytes))
 }
 
 /// Most bytes of a block status chunk before its extents.
@@ -187,19 +188,19 @@ const STATUS_HEAD_MAX: usize = 64;
 /// What a request has of the budget: the memory for what it writes, or for its answer.
 pub(super) fn memory_of(request: &Request, contexts: usize) -> usize {
     match request.command {
+        // A small payload stays in the buffer that it was received into.
+        _ if request.payload_bytes() > 0 => match usize::try_from(request.length).unwrap_or(usize::MAX) {
+            length if request.length <= SMALL_BYTES_MAX => length,
+            length => BufferPool::footprint(length),
+        },
         // A chunk's header and its extents, for each context: never less than is charged for the answer.
         command::BLOCK_STATUS => contexts * (ANSWERED_MAX * size_of::<StatusExtent>() + STATUS_HEAD_MAX),
         command::READ | command::CACHE => {
-            let length = u64::from(request.length).min(core::request::READ_BYTES_MAX);
+            let length = request.length.min(core::request::READ_BYTES_MAX);
             // The engine reads whole blocks, and shows what was asked for of them.
             let blocks = (request.offset % BLOCK_BYTES + length).next_multiple_of(BLOCK_BYTES);
             BufferPool::footprint(usize::try_from(blocks).unwrap_or(usize::MAX))
         }
-        // A small one stays in the buffer that it was received into.
-        command::WRITE => match usize::try_from(request.length).unwrap_or(usize::MAX) {
-            length if request.length <= SMALL_BYTES_MAX => length,
-            length => BufferPool::footprint(length),
-        },
         _ => 0,
     }
 }
@@ -212,15 +213,21 @@ mod tests {
     /// was charged for half of that.
     #[test]
     fn a_request_is_charged_for_the_whole_of_its_buffer() {
-        let charged =
-            |command, offset, length| memory_of(&Request { flags: 0, command, cookie: 1, offset, length }, 2);
+        let request = |command, offset, length| {
+            let (extended, flags) = (true, 0);
+            Request { extended, flags, command, cookie: 1, offset, length }
+        };
+        let charged = |command, offset, length| memory_of(&request(command, offset, length), 2);
         assert_eq!(charged(command::READ, 0, 32 << 20), 32 << 20);
         assert_eq!(charged(command::READ, 512, 32 << 20), 64 << 20);
         assert_eq!(charged(command::READ, 512, 512), 4096);
-        assert_eq!(charged(command::CACHE, 0, u32::MAX), 32 << 20);
+        assert_eq!(charged(command::CACHE, 0, u64::MAX), 32 << 20);
         assert_eq!(charged(command::WRITE, 0, 4096), 4096, "it lies in the receive buffer");
         assert_eq!(charged(command::WRITE, 0, 65_537), 131_072);
-        assert_eq!(charged(command::TRIM, 0, u32::MAX), 0);
-        assert_eq!(charged(command::BLOCK_STATUS, 0, 512), 2 * (4096 * 8 + STATUS_HEAD_MAX));
+        assert_eq!(charged(command::TRIM, 0, u64::MAX), 0);
+        let with_payload =
+            Request { flags: command_flags::PAYLOAD_LEN, ..request(command::BLOCK_STATUS, 0, 24) };
+        assert_eq!(memory_of(&with_payload, 2), 24);
+        assert_eq!(charged(command::BLOCK_STATUS, 0, 512), 2 * (4096 * 16 + STATUS_HEAD_MAX));
     }
 }
