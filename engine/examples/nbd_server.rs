@@ -34,6 +34,7 @@ fn main() {
     println!("{}", server.addresses()[0].uri("volume"));
     std::io::stdin().read_to_end(&mut Vec::new()).expect("standard input");
     println!("{:#?}", server.statistics());
+    println!("{:#?}", pool.status().expect("open").statistics);
     server.stop();
     pool.close().expect("closed");
 }

@@ -55,14 +55,18 @@ impl Core {
     }
 
     /// Hands staged data to the device: a few large writes at a time, so that what arrives meanwhile becomes the
-    /// next one; more where free space is in fragments, since no wait makes those writes longer; all of it when
-    /// somebody waits for a flush.
+    /// next one; more where free space is in fragments, since no wait makes those writes longer; all that a flush waits
+    /// for, but not what was written after it.
     pub(super) fn issue_staged(&mut self) {
         if self.failed.is_some() {
             return;
         }
-        let flushing = self.flushes.is_waiting();
-        while flushing || self.stage_writes_in_flight < FRAGMENTS_IN_FLIGHT {
+        let waited_for = self.flushes.staged_mark();
+        loop {
+            let flushing = !self.staging.is_issued_to(waited_for);
+            if !flushing && self.stage_writes_in_flight >= FRAGMENTS_IN_FLIGHT {
+                break;
+            }
             let unfinished = flushing || self.stage_writes_in_flight < self.options.writes_in_flight;
             let Some(write) = self.staging.next_write(&self.tail, unfinished) else { break };
             self.stage_writes_in_flight += 1;

@@ -47,6 +47,11 @@ impl Flushes {
         !self.waiting.is_empty()
     }
 
+    /// Everything staged before this mark is waited for by a flush.
+    pub(super) fn staged_mark(&self) -> u64 {
+        self.waiting.back().map_or(0, |flush| flush.staged_mark)
+    }
+
     pub(super) fn wrote_blocks(&mut self, blocks: u64) {
         self.unsynced_blocks += blocks;
     }

@@ -120,6 +120,11 @@ impl Staging {
         self.released + self.runs.len() as u64
     }
 
+    /// Whether the device was given everything staged before the mark.
+    pub(super) fn is_issued_to(&self, mark: u64) -> bool {
+        self.issued >= mark
+    }
+
     /// Whether the device has everything staged before the mark.
     pub(super) fn is_written_to(&self, mark: u64) -> bool {
         self.released >= mark
