@@ -75,28 +75,38 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(failed)
 }
 
+/// Does it again when a signal came in between: with a limit on its time the kernel does not by itself.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 impl Read for Socket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match &*self.0 {
+        uninterrupted(|| match &*self.0 {
             Kind::Unix(stream) => (&mut &*stream).read(into),
             Kind::Tcp(stream) => (&mut &*stream).read(into),
-        }
+        })
     }
 }
 
 impl Write for Socket {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        match &*self.0 {
+        uninterrupted(|| match &*self.0 {
             Kind::Unix(stream) => (&mut &*stream).write(from),
             Kind::Tcp(stream) => (&mut &*stream).write(from),
-        }
+        })
     }
 
     fn write_vectored(&mut self, from: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match &*self.0 {
+        uninterrupted(|| match &*self.0 {
             Kind::Unix(stream) => (&mut &*stream).write_vectored(from),
             Kind::Tcp(stream) => (&mut &*stream).write_vectored(from),
-        }
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -63,13 +63,8 @@ impl Tls {
             connection.complete_io(&mut socket.clone())?;
         }
         let session = Arc::new(Mutex::new(connection));
-        let reader = TlsReader {
-            session: session.clone(),
-            socket: socket.clone(),
-            encrypted: vec![0; BUFFER_BYTES],
-            start: 0,
-            end: 0,
-        };
+        let reader =
+            TlsReader { session: session.clone(), socket: socket.clone(), encrypted: Encrypted::new() };
         Ok((reader, TlsWriter { session, socket: socket.clone(), encrypted: Vec::new() }))
     }
 }
@@ -97,20 +92,42 @@ fn configure(folder: &Path) -> Result<ClientConfig> {
 pub(super) struct TlsReader {
     session: Arc<Mutex<ClientConnection>>,
     socket: Socket,
-    /// What was received and is not decrypted yet: from `start` to `end`.
-    encrypted: Vec<u8>,
+    encrypted: Encrypted,
+}
+
+/// What was received and is not decrypted yet: from `start` to `end`.
+struct Encrypted {
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
+}
+
+impl Encrypted {
+    fn new() -> Self {
+        Self { bytes: vec![0; BUFFER_BYTES], start: 0, end: 0 }
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Receives when nothing is left. A read that fails changes nothing: one that a signal interrupted, or that waited
+    /// too long, is tried again.
+    fn receive(&mut self, from: &mut impl Read) -> io::Result<usize> {
+        let received = from.read(&mut self.bytes)?;
+        (self.start, self.end) = (0, received);
+        Ok(received)
+    }
 }
 
 impl TlsReader {
     /// Passes some of what was received through the session, when it has nothing to read. Whether it had any.
     fn decrypt(&mut self, session: &mut ClientConnection) -> io::Result<bool> {
-        let mut rest = &self.encrypted[self.start..self.end];
+        let mut rest = self.encrypted.rest();
         if rest.is_empty() {
             return Ok(false);
         }
-        self.start += session.read_tls(&mut rest)?;
+        self.encrypted.start += session.read_tls(&mut rest)?;
         session.process_new_packets().map_err(io::Error::other)?;
         Ok(true)
     }
@@ -129,9 +146,7 @@ impl Read for TlsReader {
                 continue;
             }
             drop(session);
-            self.start = 0;
-            self.end = self.socket.read(&mut self.encrypted)?;
-            if self.end == 0 {
+            if self.encrypted.receive(&mut self.socket)? == 0 {
                 return Ok(0);
             }
         }
@@ -165,5 +180,36 @@ impl Write for TlsWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives what it has one after the other.
+    struct Script(Vec<io::Result<&'static [u8]>>);
+
+    impl Read for Script {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let next = self.0.remove(0)?;
+            into[..next.len()].copy_from_slice(next);
+            Ok(next.len())
+        }
+    }
+
+    /// A signal during a receive once had the bytes before it decrypted again, which ended the connection.
+    #[test]
+    fn an_interrupted_receive_brings_nothing_back() {
+        let interrupted = Err(io::ErrorKind::Interrupted.into());
+        let mut from = Script(vec![Ok(b"first"), interrupted, Ok(b"next")]);
+        let mut encrypted = Encrypted::new();
+        assert_eq!(encrypted.receive(&mut from).expect("received"), 5);
+        assert_eq!(encrypted.rest(), b"first");
+        encrypted.start += 5;
+        let error = encrypted.receive(&mut from).expect_err("interrupted");
+        assert_eq!((error.kind(), encrypted.rest()), (io::ErrorKind::Interrupted, &b""[..]));
+        assert_eq!(encrypted.receive(&mut from).expect("received"), 4);
+        assert_eq!(encrypted.rest(), b"next");
     }
 }
