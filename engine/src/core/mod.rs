@@ -80,6 +80,9 @@ pub struct CoreOptions {
     pub direct_bytes: u64,
     /// Device writes of staged data in flight at once while nobody waits for a flush.
     pub writes_in_flight: usize,
+    /// Pages written lately that one step of an unmap covers at most, at least 2: each takes room in memory until a
+    /// checkpoint, for which there may have to be waited in between.
+    pub unmap_pages: usize,
     /// Bytes that are read ahead of those who read in order, of all of them; 0 for none.
     pub read_ahead_bytes: u64,
 }
@@ -96,6 +99,7 @@ impl Default for CoreOptions {
             unsynced_blocks: 64 << 10,
             direct_bytes: 512 << 10,
             writes_in_flight: 4,
+            unmap_pages: 4096,
             read_ahead_bytes: 32 << 20,
         }
     }

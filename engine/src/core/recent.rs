@@ -19,14 +19,15 @@ pub struct Recent {
 impl Core {
     /// What was written to `pages` of a layer and is in no finished checkpoint. The store and this together say what the
     /// layer's head is now, and what changed on it since any snapshot. Nothing while the store lacks a change of the
-    /// catalog, such as a new snapshot: that takes a checkpoint.
-    pub fn recent(&self, layer: LayerId, pages: Range<PageIndex>) -> Option<Recent> {
+    /// catalog, such as a new snapshot: that takes a checkpoint. At most `most` pages that were written to, and as many
+    /// holes, are looked at in one overlay.
+    pub fn recent(&self, layer: LayerId, pages: Range<PageIndex>, most: usize) -> Option<Recent> {
         if !self.checkpoints.has_catalog() {
             return None;
         }
         let mut said = Said::nothing(pages);
         let overlays = self.frozen.as_deref().into_iter().chain([&self.active]);
-        overlays.filter_map(|overlay| overlay.layers.get(&layer)).for_each(|overlay| said.lay(overlay));
+        overlays.filter_map(|overlay| overlay.layers.get(&layer)).for_each(|overlay| said.lay(overlay, most));
         Some(Recent { generation: self.checkpoints.generation(), said })
     }
 }

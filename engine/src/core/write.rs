@@ -386,6 +386,8 @@ impl Core {
         }
         let first = job.cursor;
         let end = if job.edges[1].is_some() { job.end() - 1 } else { job.end() };
+        let end =
+            self.active.unmap_step(layer, BlockIndex(first)..BlockIndex(end), self.options.unmap_pages).0;
         let record = Record::Unmap { continues: false, layer, block: BlockIndex(first), blocks: end - first };
         self.publish(job, layer, &[record], first..end);
         job.cursor = end;

@@ -252,6 +252,14 @@ impl Overlay {
         self.bytes += (pages.pages.len() - before) * PAGE_OVERHEAD;
     }
 
+    /// Where to stop unmapping for now, so that at most `pages` pages take room for it.
+    pub fn unmap_step(&self, layer: LayerId, blocks: Range<BlockIndex>, pages: usize) -> BlockIndex {
+        let end = PageIndex(blocks.end.0.div_ceil(PAGE_BLOCKS));
+        let layer = self.layers.get(&layer);
+        let beyond = layer.and_then(|layer| layer.pages.range(blocks.start.page()..end).nth(pages.max(1)));
+        beyond.map_or(blocks.end, |(page, _)| page.first_block())
+    }
+
     /// Makes holes of `blocks` blocks from `block` on.
     pub fn unmap(&mut self, layer: LayerId, block: BlockIndex, blocks: u64, epoch: Epoch) {
         let end = block.0 + blocks;
@@ -273,8 +281,8 @@ impl Overlay {
             let newest = versions.newest(epoch);
             superseded
                 .extend(newest.entries.iter().map(|&(physical, _)| physical).filter(|block| block.0 != 0));
+            self.bytes += (PAGE_LEN - newest.entries.len()) * ENTRY_BYTES;
             *newest = Version::unmapped(epoch);
-            self.bytes += 64 * ENTRY_BYTES;
         }
         // Only what is no hole yet: an earlier hole stays one, with its earlier birth.
         let mut cursor = first;
@@ -323,6 +331,24 @@ mod tests {
 
     fn at(overlay: &Overlay, block: u64, epoch: Option<u32>) -> Option<u64> {
         overlay.get(LAYER, BlockIndex(block), epoch.map(Epoch)).map(|entry| entry.physical.0)
+    }
+
+    /// Unmapping what was written once took a page's room for each page of any range at once, and again each time.
+    #[test]
+    fn unmapping_goes_in_steps_and_takes_room_once() {
+        let mut overlay = Overlay::default();
+        (0..10).for_each(|page| put(&mut overlay, page * PAGE_BLOCKS + 7, 1, 5 + page));
+        let step = |first, end, pages| {
+            overlay.unmap_step(LAYER, BlockIndex(first)..BlockIndex(end), pages).0 / PAGE_BLOCKS
+        };
+        assert_eq!(step(0, 1 << 40, 4), 4);
+        assert_eq!(step(4 * PAGE_BLOCKS + 3, 1 << 40, 4), 8);
+        assert_eq!(step(8 * PAGE_BLOCKS, 1 << 40, 4), (1 << 40) / PAGE_BLOCKS);
+        assert_eq!(step(0, 2 * PAGE_BLOCKS, 4), 2);
+        overlay.unmap(LAYER, BlockIndex(0), 1 << 40, Epoch(1));
+        let once = overlay.bytes;
+        (0..5).for_each(|_| overlay.unmap(LAYER, BlockIndex(0), 1 << 40, Epoch(1)));
+        assert!(overlay.bytes - once <= 5 * PAGE_OVERHEAD, "{} and {once}", overlay.bytes);
     }
 
     #[test]

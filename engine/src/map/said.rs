@@ -24,10 +24,6 @@ impl Masks {
     }
 }
 
-/// Most pages that were written to, and most holes, that are looked at in one overlay: so long may a question about a
-/// whole volume keep others waiting.
-const LOOKED_AT_MAX: usize = 16 << 10;
-
 /// Pages of which the same is said.
 #[derive(Clone, Copy, Debug)]
 struct Part {
@@ -57,12 +53,8 @@ impl Said {
     }
 
     /// Lays what a newer overlay says over it. The cost is that of what was written to the range's pages, and of the
-    /// holes in it.
-    pub fn lay(&mut self, overlay: &LayerOverlay) {
-        self.lay_at_most(overlay, LOOKED_AT_MAX);
-    }
-
-    fn lay_at_most(&mut self, overlay: &LayerOverlay, most: usize) {
+    /// holes in it; at most `most` of each are looked at, and the range ends where there are more.
+    pub fn lay(&mut self, overlay: &LayerOverlay, most: usize) {
         let newer = self.newer(overlay, most);
         self.parts.retain_mut(|part| {
             part.end = part.end.min(self.end);
@@ -211,9 +203,9 @@ mod tests {
             }
             let (first, end) = (draw(PAGES / 2) * PAGE_BLOCKS + draw(64), PAGES * PAGE_BLOCKS - draw(100));
             let mut said = Said::nothing(BlockIndex(first).page()..PageIndex(PAGES));
-            let most = [1, 2, 3, LOOKED_AT_MAX][usize::try_from(draw(4)).expect("small")];
+            let most = [1, 2, 3, 1000][usize::try_from(draw(4)).expect("small")];
             let layers = overlays.iter().filter_map(|one| one.layers.get(&LAYER));
-            layers.for_each(|layer| said.lay_at_most(layer, most));
+            layers.for_each(|layer| said.lay(layer, most));
             assert!(said.end().0 > first, "there is always something to say");
             short += u32::from(said.end().0 < end);
             let end = end.min(said.end().0);
@@ -239,7 +231,7 @@ mod tests {
         overlay.put(LAYER, BlockIndex(1 << 40), Epoch(1), PhysicalBlock(5), 0);
         overlay.unmap(LAYER, BlockIndex(0), 1 << 39, Epoch(1));
         let mut said = Said::nothing(PageIndex(0)..PageIndex(1 << 40));
-        said.lay(&overlay.layers[&LAYER]);
+        said.lay(&overlay.layers[&LAYER], 1000);
         assert_eq!(said.parts.len(), 2);
         let mut runs = Vec::new();
         said.runs(BlockIndex(0), BlockIndex(1 << 45), |end, is_data| runs.push((end.0, is_data)));

@@ -123,6 +123,7 @@ impl Machine {
             direct_bytes: self.random.pick(&[4, 16, 50]) * BLOCK_BYTES,
             checkpoint_journal_percent: 50,
             writes_in_flight: 3,
+            unmap_pages: self.random.pick(&[2, 3, 4096]),
             read_ahead_bytes: if self.random.coin() { 0 } else { 1 << 20 },
         };
         let mut core = Core::new(opened.parts, options);

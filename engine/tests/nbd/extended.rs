@@ -187,6 +187,20 @@ fn what_cannot_be_is_refused_and_the_connection_goes_on() {
     place.wait_until(|statistics| statistics.connections_open == 0 && statistics.bytes_in_memory == 0);
 }
 
+/// A goodbye with a payload once kept its memory for as long as the client did not read its answers.
+#[test]
+fn a_goodbye_lets_go_of_what_it_brought() {
+    let place = Place::new();
+    place.volume("a", MIB);
+    let mut client = Extended::entered(&place, "a");
+    // More answers than the socket takes, and fewer than are too many to go on.
+    (0..4000).for_each(|_| _ = client.send(99, 0, 0, 512, &[]));
+    client.send(command::DISC, command_flags::PAYLOAD_LEN, 0, 32 * MIB, &vec![0; 32 << 20]);
+    place.wait_until(|statistics| statistics.bytes_in_memory == 0);
+    assert_eq!(place.server().statistics().connections_open, 1, "it waits until its answers are taken");
+    assert!(client.0.is_closed());
+}
+
 #[test]
 fn extended_headers_exclude_what_cannot_be_with_them() {
     let place = Place::new();

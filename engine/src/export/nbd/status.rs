@@ -26,6 +26,10 @@ use crate::units::{BLOCK_BYTES, BlockIndex, Epoch, LayerId, PageIndex, VolumeId}
 
 /// Most extents of one context in one answer.
 pub(super) const ANSWERED_MAX: usize = 4096;
+/// Pages written lately, and holes made lately, that are looked at for an answer, and for one of which only the first
+/// extent is wanted: so long may a question about a whole volume keep the reactor.
+const LOOKED_AT_MAX: usize = 4096;
+const LOOKED_AT_FOR_ONE: usize = 64;
 /// Answers that are remembered.
 const REMEMBERED_MAX: usize = 16;
 /// What was done to blocks since the last checkpoint, as the status of runs.
@@ -142,7 +146,7 @@ impl StatusFinder {
     /// What a context says of a range, from its start on; at least one extent, maybe not to the range's end.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] after the volume was deleted, what the metadata store said.
+    /// [`Kind::NotFound`] after the volume was deleted, [`Kind::Invalid`] beyond its end, what the metadata store said.
     pub(super) fn find(
         &self,
         volume: VolumeId,
@@ -151,7 +155,24 @@ impl StatusFinder {
         range: Range,
     ) -> Result<Vec<StatusExtent>> {
         let question = context.question();
-        let Target::Snapshot(key) = target else { return self.of_volume(volume, question, range) };
+        let found = match target {
+            Target::Volume(_) => self.of_volume(volume, question, range)?,
+            Target::Snapshot(key) => self.of_a_snapshot(volume, key, question, range)?,
+        };
+        if found.is_empty() {
+            // The volume was made smaller since the range was checked.
+            return Err(Error::new(Kind::Invalid, "find block status", "the range is beyond the end"));
+        }
+        Ok(found)
+    }
+
+    fn of_a_snapshot(
+        &self,
+        volume: VolumeId,
+        key: SnapshotKey,
+        question: Question,
+        range: Range,
+    ) -> Result<Vec<StatusExtent>> {
         let blocks = self.handle.try_look(move |core| {
             core.catalog().volume(volume)?;
             Ok(core.catalog().snapshot(key)?.bytes.div_ceil(BLOCK_BYTES))
@@ -195,7 +216,8 @@ impl StatusFinder {
         self.handle.try_look(move |core| {
             let catalog = core.catalog();
             let live = catalog.volume(volume)?;
-            let Some(recent) = core.recent(live.layer, pages) else { return Ok(None) };
+            let most = if range.one { LOOKED_AT_FOR_ONE } else { LOOKED_AT_MAX };
+            let Some(recent) = core.recent(live.layer, pages, most) else { return Ok(None) };
             let mut named = points(catalog.chain(live.layer, None));
             if let Question::Dirty(key) = question {
                 named.push(key.into());
@@ -228,6 +250,7 @@ impl StatusFinder {
             let done = is_data.map_or(SILENT, |is_data| if is_data { WRITTEN } else { UNMAPPED });
             lately.up_to(end.0, done);
         });
+        lately.runs.truncate(EXTENTS_MAX);
         let has_holes = lately.runs.iter().any(|run| run.status == UNMAPPED);
         let runs = match question {
             Question::Dirty(older) if has_holes => {

@@ -36,7 +36,8 @@ impl Traffic {
         let connection = &mut self.connections[key];
         connection.under_way -= 1;
         let took = self.now.saturating_sub(done.started);
-        let bytes = done.request.length;
+        // What was refused may have had any length.
+        let bytes = if result.is_ok() { done.request.length } else { 0 };
         connection.counters.answered(request::kind(&done.request), bytes, result.is_err(), took);
         if connection.phase == Phase::Dead {
             self.give_back(key, done.bytes);

@@ -5,7 +5,7 @@ use crate::core;
 use crate::core::{Landing, Target};
 use crate::export::nbd::connection::{Grant, Phase};
 use crate::export::nbd::finders::Question;
-use crate::export::nbd::protocol::transmission::{Request, StatusExtent, command, command_flags};
+use crate::export::nbd::protocol::transmission::{Request, command, command_flags};
 use crate::export::nbd::protocol::{Malformed, errno};
 use crate::export::nbd::receive::{Next, SMALL_BYTES_MAX};
 use crate::export::nbd::request::{self, Refusal};
@@ -110,6 +110,8 @@ impl Traffic {
                     return Ok(false);
                 }
                 Next::Request(request, _) if request.command == command::DISC => {
+                    // A payload that nobody asked for.
+                    self.give_back(key, memory_of(&request, contexts));
                     self.drain(key);
                     return Ok(false);
                 }
@@ -194,7 +196,10 @@ pub(super) fn memory_of(request: &Request, contexts: usize) -> usize {
             length => BufferPool::footprint(length),
         },
         // A chunk's header and its extents, for each context: never less than is charged for the answer.
-        command::BLOCK_STATUS => contexts * (ANSWERED_MAX * size_of::<StatusExtent>() + STATUS_HEAD_MAX),
+        command::BLOCK_STATUS => {
+            let extent_bytes = if request.extended { 16 } else { 8 };
+            contexts * (ANSWERED_MAX * extent_bytes + STATUS_HEAD_MAX)
+        }
         command::READ | command::CACHE => {
             let length = request.length.min(core::request::READ_BYTES_MAX);
             // The engine reads whole blocks, and shows what was asked for of them.
