@@ -61,7 +61,7 @@ pub struct KindStatistics {
     pub requests: u64,
     /// Those of them that were answered with an error.
     pub errors: u64,
-    /// Bytes that they were about.
+    /// Bytes that those without an error were about.
     pub bytes: u64,
     /// Time from receiving to answering them all, added up, in us.
     pub latency_us: u64,
