@@ -59,7 +59,7 @@ type KindRow = (&'static str, &'static str, fn(&KindStatistics) -> u64);
 const COUNTERS: &[KindRow] = &[
     ("nbd_requests", "Requests answered, by volume and kind", |kind| kind.requests),
     ("nbd_errors", "Requests answered with an error", |kind| kind.errors),
-    ("nbd_bytes", "Bytes that requests were about", |kind| kind.bytes),
+    ("nbd_bytes", "Bytes that requests were about, without refused ones", |kind| kind.bytes),
     ("nbd_latency_us", "Time from receiving requests to answering them, added up", |kind| kind.latency_us),
 ];
 

@@ -15,6 +15,7 @@ mod lock;
 mod memory;
 mod peer;
 mod plain;
+mod plug;
 mod poller;
 mod requests;
 mod ring;
