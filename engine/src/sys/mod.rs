@@ -15,7 +15,6 @@ mod lock;
 mod memory;
 mod peer;
 mod plain;
-mod plug;
 mod poller;
 mod requests;
 mod ring;

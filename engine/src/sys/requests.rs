@@ -9,7 +9,6 @@ use std::sync::Arc;
 use io_uring::{opcode, squeue, types};
 
 use super::file::{TRANSFER_MAX, progress};
-use super::plug::SMALL_BYTES_MAX;
 use super::{Memory, MemorySlice};
 use crate::device::DeviceRequest;
 
@@ -50,11 +49,6 @@ impl Request {
             DeviceRequest::Sync => Work::Sync,
         };
         Self { token, work, attempts: 0 }
-    }
-
-    /// Whether the plug is concerned with it.
-    pub(super) fn is_small_read(&self) -> bool {
-        matches!(&self.work, Work::Read(transfer) if transfer.slice.len() <= SMALL_BYTES_MAX)
     }
 
     /// The submission entry for what is left of it. What is written from `registered`, the ring's only registered

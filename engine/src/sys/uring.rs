@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use io_uring::{opcode, types};
 
-use super::plug::Plug;
 use super::requests::{Request, Requests, Verdict};
 use super::ring::{Completed, Ring};
 use super::waker::WakeState;
@@ -29,11 +28,6 @@ use crate::error::{Error, Kind, Result};
 const DEPTH: u32 = 256;
 /// Requests that are queued before the kernel gets them unasked: it works on them while the caller prepares more.
 const SUBMIT_BATCH: usize = 8;
-/// So many completions at once may not be all there are: a kernel does the work of a few at a time (20 since Linux 6.13).
-/// The ring is entered again then, so that what the device has answered together is seen together.
-const MANY: usize = 16;
-/// How often one look enters the ring.
-const ENTRIES_MAX: usize = 8;
 /// What the kernel knows the poll on the waker by; no slot has this number.
 const WAKE: u64 = u64::MAX;
 /// What the kernel knows the end of a poll by: nobody listens for it.
@@ -56,10 +50,6 @@ pub struct UringDevice {
     requests: Requests,
     /// Slots of `requests` that the ring does not have yet.
     queue: VecDeque<usize>,
-    /// Slots that are to wait before they get into the queue.
-    plug: Plug,
-    /// Small reads that were answered since the plug was last told.
-    small_reads_answered: usize,
     /// Requests that the ring has.
     submitted: usize,
     wake_is_armed: bool,
@@ -101,8 +91,6 @@ impl UringDevice {
             ring,
             requests: Requests::default(),
             queue: VecDeque::new(),
-            plug: Plug::default(),
-            small_reads_answered: 0,
             submitted: 0,
             wake_is_armed: false,
             watches: Vec::new(),
@@ -241,7 +229,6 @@ impl UringDevice {
             }
             Verdict::Done(result) => {
                 let request = self.requests.remove(slot)?;
-                self.small_reads_answered += usize::from(request.is_small_read());
                 Some(DeviceCompletion { token: request.token, result })
             }
         }
@@ -252,8 +239,6 @@ impl UringDevice {
         let number = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
         self.failure = Some(number);
         self.queue.clear();
-        self.plug.abandon();
-        self.small_reads_answered = 0;
         self.submitted = 0;
         for token in self.requests.abandon() {
             self.refuse(token, number);
@@ -285,12 +270,7 @@ impl Device for UringDevice {
             return self.refuse(token, number);
         }
         assert!(self.requests.len() < self.depth(), "more requests than the device's depth");
-        let request = Request::new(token, request);
-        let is_small_read = request.is_small_read();
-        let slot = self.requests.insert(request);
-        if is_small_read && !self.plug.lets_through(slot) {
-            return;
-        }
+        let slot = self.requests.insert(Request::new(token, request));
         self.queue.push_back(slot);
         if self.queue.len() >= SUBMIT_BATCH {
             self.enter(0, None);
@@ -298,20 +278,10 @@ impl Device for UringDevice {
     }
 
     fn poll(&mut self, completions: &mut Vec<DeviceCompletion>) {
-        for _ in 0..ENTRIES_MAX {
-            if !self.queue.is_empty() || self.ring.is_work_due() {
-                self.enter(0, None);
-            }
-            let before = completions.len();
-            self.collect(completions);
-            if completions.len() - before < MANY {
-                break;
-            }
-        }
-        self.plug.looked(std::mem::take(&mut self.small_reads_answered), &mut self.queue);
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || self.ring.is_work_due() {
             self.enter(0, None);
         }
+        self.collect(completions);
     }
 
     /// May also return early with nothing.
@@ -330,7 +300,6 @@ impl Device for UringDevice {
         self.enter(1, timeout);
         self.wake.awake();
         self.collect(completions);
-        self.poll(completions);
     }
 
     fn waker(&self) -> Waker {
@@ -374,7 +343,7 @@ impl Drop for UringDevice {
                 return;
             }
             // What the kernel does not have yet it does not get any more.
-            for slot in self.queue.drain(..).chain(self.plug.abandon()) {
+            for slot in self.queue.drain(..) {
                 self.requests.remove(slot);
             }
             self.enter(1, None);
@@ -398,46 +367,6 @@ mod tests {
     fn keeps_the_contract_of_a_device() {
         assert!(UringDevice::permitted());
         contract::contract(uring);
-    }
-
-    fn plugged(file: Arc<DeviceFile>) -> UringDevice {
-        let mut device = uring(file);
-        device.plug = Plug::convinced();
-        device
-    }
-
-    fn small_reads(memory: &Arc<Memory>) -> impl Iterator<Item = (u64, DeviceRequest)> + '_ {
-        (0..100_u64).map(|block| {
-            let into = MemorySlice::new(Arc::clone(memory), 0, 4096);
-            (block, DeviceRequest::Read { offset: block << 12, into })
-        })
-    }
-
-    #[test]
-    fn keeps_the_contract_with_reads_held_back() {
-        contract::contract(plugged);
-    }
-
-    #[test]
-    fn reads_that_are_held_back_end_with_the_device() {
-        let disk = Disk::new(1 << 20);
-        let memory = Memory::heap(4096);
-        let submit_all = |device: &mut UringDevice| {
-            small_reads(&memory).for_each(|(token, read)| device.submit(token, read));
-            assert!(device.plug.held() > 50, "{} held back", device.plug.held());
-        };
-        let mut device = plugged(disk.file());
-        contract::run(&mut device, small_reads(&memory).collect());
-        assert_eq!(device.plug.held(), 0);
-        submit_all(&mut device);
-        drop(device);
-        assert_eq!(Arc::strong_count(&memory), 1, "the memory of what was held back is kept");
-        let mut device = plugged(disk.file());
-        submit_all(&mut device);
-        device.fail(&io::Error::from_raw_os_error(5));
-        let mut completions = Vec::new();
-        device.wait(None, &mut completions);
-        assert_eq!(completions.len(), 100, "each is answered");
     }
 
     #[test]
